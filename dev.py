@@ -389,7 +389,7 @@ class Server:
                 raise Failure(f"ComfyUI did not answer within {patience:.0f} s; the end of its log:\n{self.tail()}")
             time.sleep(0.1)
         if re.search(rf"IMPORT FAILED.*{PACK}", self.log.read_text(errors="replace")):
-            raise Failure(f"ComfyUI could not load this pack; the end of its log:\n{self.tail(40)}")
+            raise Failure(f"ComfyUI could not load this pack; the end of its log:\n{self.tail(20)}")
 
     def link_pack(self) -> None:
         folder = self.base / "custom_nodes"
@@ -421,7 +421,8 @@ class Server:
             self.temporary.cleanup()
 
     def tail(self, lines: int = 15) -> str:
-        return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
+        text = re.sub(r"\x1b\[\d*m", "", self.log.read_text(errors="replace"))  # without its colours
+        return "\n".join(text.splitlines()[-lines:])
 
     def answers(self) -> bool:
         try:
