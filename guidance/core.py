@@ -1,0 +1,200 @@
+"""A strategy is a step: what it wants before the model is called, and what it does with the predictions after.
+
+Steps chain. Before each evaluation the chain plans (which predictions, which scale); the host computes all of
+them in one forward; then the chain is applied, in order, to the answer that the host would have given.
+"""
+
+from bisect import bisect_left
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from math import isclose
+from typing import NamedTuple
+
+from torch import Tensor
+
+from .space import EPS, Space
+
+
+class Branch:
+    """One more prediction that a step may ask for. Hashable: two equal branches are computed once."""
+
+
+@dataclass(frozen=True)
+class Uncond(Branch):
+    """The prediction without the prompt."""
+
+
+@dataclass(frozen=True)
+class Prompt(Branch):
+    """The prediction for another conditioning, which the host knows by this key."""
+
+    key: str
+
+
+@dataclass(frozen=True)
+class Perturbed(Branch):
+    """The prediction for the prompt by a model whose attention is weakened in some layers."""
+
+    kind: str
+    layers: frozenset[str]
+
+
+UNCOND = Uncond()
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """The noise levels of one run.
+
+    sigmas: as handed to the sampler, one more than there are steps.
+    percent, sigma_at: from sigma to ComfyUI's percent (0 at the most noise, 1 at none) and back. The defaults are
+        those of a flow model without shift.
+    landing: from (sigma, next sigma) to the noise level at which the sampler uses this prediction's noise again;
+        an ancestral sampler lands lower than the next sigma, and one that takes fresh noise lands at 0.
+    """
+
+    sigmas: tuple[float, ...]
+    space: Space = EPS
+    percent: Callable[[float], float] = lambda sigma: 1 - sigma
+    sigma_at: Callable[[float], float] = lambda percent: 1 - percent
+    landing: Callable[[float, float], float] = lambda sigma, sigma_next: sigma_next
+
+    def locate(self, sigma: float) -> float:
+        """The step that an evaluation at `sigma` belongs to, with a fraction where it falls between two.
+
+        Samplers miss their own grid a little (float noise, an offset first sigma), so near counts as on it.
+        """
+        grid, last = self.sigmas, len(self.sigmas) - 2
+        nearest = min(range(len(grid)), key=lambda i: abs(grid[i] - sigma))
+        if abs(grid[nearest] - sigma) <= 1e-3 * sigma:
+            return float(min(nearest, last))
+        if grid[0] >= grid[-1]:
+            after = bisect_left(grid, -sigma, key=lambda s: -s)
+        else:
+            after = bisect_left(grid, sigma)
+        if after == 0:
+            return 0.0
+        if after > last + 1:
+            return float(last)
+        before, after = grid[after - 1], grid[after]
+        return float(grid.index(before)) + (before - sigma) / (before - after)
+
+    def moment(self, sigma: float, scale: float) -> "Moment":
+        return Moment(sigma, scale, self)
+
+    def moments(self, scale: float) -> list["Moment"]:
+        """One moment for each step of the run, as a sampler with one evaluation per step meets them."""
+        return [self.moment(sigma, scale) for sigma in self.sigmas[:-1]]
+
+
+@dataclass(frozen=True)
+class Moment:
+    """Just before an evaluation: where the run is, which scale is in force, and what the steps asked for."""
+
+    sigma: float
+    scale: float
+    timeline: Timeline
+    asked: frozenset[Branch] = frozenset()
+    uncond: Branch = UNCOND
+
+    @cached_property
+    def step(self) -> float:
+        return self.timeline.locate(self.sigma)
+
+    @property
+    def sigma_next(self) -> float:
+        return self.timeline.sigmas[int(self.step) + 1]
+
+    @property
+    def percent(self) -> float:
+        return self.timeline.percent(self.sigma)
+
+    @property
+    def landing(self) -> float:
+        return self.timeline.landing(self.sigma, self.sigma_next)
+
+    @property
+    def space(self) -> Space:
+        return self.timeline.space
+
+    def ask(self, *branches: Branch) -> "Moment":
+        return replace(self, asked=self.asked | set(branches))
+
+    @property
+    def needs(self) -> frozenset[Branch]:
+        """Every prediction to compute besides cond. At scale 1 uncond cancels out, so nobody computes it."""
+        if isclose(self.scale, 1) and UNCOND not in self.asked:
+            return self.asked
+        return self.asked - {UNCOND} | {self.uncond}
+
+    @property
+    def rows(self) -> int:
+        return 1 + len(self.needs)
+
+
+@dataclass(frozen=True)
+class State:
+    """Just after an evaluation: the predictions, and the answer so far. All are x0, fp32, shaped like x."""
+
+    moment: Moment
+    x: Tensor
+    cond: Tensor
+    uncond: Tensor
+    denoised: Tensor
+    branches: Mapping[Branch, Tensor] = field(default_factory=dict)
+    steered: Tensor | None = None
+
+    @property
+    def scale(self) -> float:
+        return self.moment.scale
+
+    @property
+    def direction(self) -> Tensor:
+        """Where guidance points: cond - uncond, as edited by the steps before."""
+        return self.cond - self.uncond if self.steered is None else self.steered
+
+    def steer(self, direction: Tensor) -> "State":
+        """Point guidance elsewhere, and move the answer by the difference."""
+        moved = self.denoised + (self.scale - 1) * (direction - self.direction)
+        return replace(self, steered=direction, denoised=moved)
+
+    def add(self, term: Tensor) -> "State":
+        return replace(self, denoised=self.denoised + term)
+
+
+class Step(NamedTuple):
+    """A strategy at work: `plan` before the evaluation, `apply` after it. Off means handing back what came in."""
+
+    plan: Callable[[Moment], Moment] = lambda moment: moment
+    apply: Callable[[State], State] = lambda state: state
+
+
+Recipe = Callable[[], Step]  # called once per sampling run, so that what a step remembers ends with the run
+
+
+def chain(*steps: Step) -> Step:
+    """One step that does all of them, left to right."""
+
+    def plan(moment):
+        for step in steps:
+            moment = step.plan(moment)
+        return moment
+
+    def apply(state):
+        for step in steps:
+            state = step.apply(state)
+        return state
+
+    return Step(plan, apply)
+
+
+def guide(step: Step, moment: Moment, x, cond, uncond, denoised, branches=None) -> Tensor:
+    """Apply a planned step to the predictions of one evaluation, in fp32; the answer has denoised's dtype.
+
+    x, cond, uncond, denoised: (B, ...) of any rank. uncond None: nobody computed it, and cond stands in.
+    """
+    uncond = cond if uncond is None else uncond
+    branches = {branch: prediction.float() for branch, prediction in (branches or {}).items()}
+    state = State(moment, x.float(), cond.float(), uncond.float(), denoised.float(), branches)
+    return step.apply(state).denoised.to(denoised.dtype)

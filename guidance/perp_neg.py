@@ -1,0 +1,29 @@
+"""Perp-Neg. Armandpour et al. 2023, https://arxiv.org/abs/2304.04968"""
+
+from . import ops
+from .core import UNCOND, Prompt, Step
+from .interval import inside
+from .schedule import at
+
+
+def perp_neg(key, weight=1.0, start=0.0, end=1.0, unit="percent"):
+    """Push away from only that part of the negative which the prompt does not share.
+
+    denoised - scale * weight * (n - uncond) orthogonal to (cond - uncond), where uncond is the empty prompt: what
+    prompt and negative have in common stays. Several of these add up. One more row.
+    """
+    negative = Prompt(key)
+
+    def plan(moment):
+        on = at(weight, moment) * moment.scale != 0 and inside(moment, start, end, unit)
+        return moment.ask(UNCOND, negative) if on else moment
+
+    def apply(state):
+        n = state.branches.get(negative)
+        strength = at(weight, state.moment) * state.scale
+        if n is None or strength == 0:
+            return state
+        _, orthogonal = ops.split(n - state.uncond, onto=state.cond - state.uncond)
+        return state.add(-strength * orthogonal)
+
+    return Step(plan, apply)

@@ -1,0 +1,35 @@
+"""Say in one line what a chain will do in this run: on the log, and under the last node of the chain."""
+
+import logging
+import sys
+from itertools import groupby
+
+log = logging.getLogger("comfyui-guidance")
+
+MOST_SPANS = 4  # a scale that changes at every step is told by its ends
+
+
+def report(run, scale):
+    text = describe(run, scale)
+    log.info("Guidance: %s", text)
+    server = getattr(sys.modules.get("server"), "PromptServer", None)
+    server = getattr(server, "instance", None)
+    node_id = run.links[-1].node_id
+    if node_id is not None and hasattr(server, "send_progress_text"):
+        server.send_progress_text(text, node_id)
+
+
+def describe(run, scale):
+    """For example: `20 steps, 28 rows: cfg 1 for 5 (sigma 14.6 to 5.8), cfg 7.5 for 8 (sigma 4.6 to 0.33), ...`"""
+    plan = run.fresh_steps().plan
+    moments = [plan(moment) for moment in run.timeline.moments(scale)]
+    spans = [list(group) for _, group in groupby(moments, key=lambda m: (f"{m.scale:.3g}", m.rows))]
+    if len(spans) > MOST_SPANS:
+        spans = [moments]
+    return f"{len(moments)} steps, {sum(m.rows for m in moments)} rows: " + ", ".join(map(_span, spans))
+
+
+def _span(moments):
+    first, last = moments[0], moments[-1]
+    scales = " to ".join(dict.fromkeys(f"{moment.scale:.3g}" for moment in (first, last)))
+    return f"cfg {scales} for {len(moments)} (sigma {first.sigma:.3g} to {last.sigma:.3g})"

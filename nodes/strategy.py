@@ -1,0 +1,59 @@
+"""What all strategy nodes share: a MODEL in and out, knobs checked at the node, one more link on the chain."""
+
+from comfy_api.latest import io
+
+from .host import attach
+from .inputs import checked, schema
+
+
+class Strategy(io.ComfyNode):
+    """A node with a MODEL in and out that puts one more strategy on the wire."""
+
+    node_id: str
+    title: str
+    about: str  # what the user will see, and what it costs
+    aliases: list[str]
+    inputs: list[io.Input]
+    category = "guidance"
+
+    @classmethod
+    def define_schema(cls):
+        return schema(
+            node_id=cls.node_id,
+            display_name=cls.title,
+            category=cls.category,
+            description=cls.about,
+            search_aliases=cls.aliases,
+            inputs=[io.Model.Input("model"), *cls.inputs],
+            outputs=[io.Model.Output()],
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    def execute(cls, model, **knobs):
+        patched, recipe, conds = cls.prepare(model, **checked(cls.inputs, knobs))
+        node_id = getattr(cls.hidden, "unique_id", None)
+        return io.NodeOutput(attach(patched, cls.title, recipe, conds, node_id))
+
+    @classmethod
+    def prepare(cls, model, **knobs):
+        """From checked knobs to (model, recipe, further conditionings by key)."""
+        raise NotImplementedError
+
+
+def window(tooltip):
+    """Three inputs that say when: start, end and their unit."""
+    return [
+        io.Float.Input("start", default=0.0, min=0.0, max=1000.0, step=0.01, tooltip=f"{tooltip} from here (included)."),
+        io.Float.Input("end", default=1.0, min=0.0, max=1000.0, step=0.01, tooltip=f"{tooltip} until here."),
+        io.Combo.Input("unit", options=["percent", "sigma"], default="percent",
+                       tooltip="percent runs from 0 (all noise) to 1 (none); sigma falls from the model's highest to 0."),
+    ]
+
+
+def check_window(start, end, unit):
+    if unit == "percent" and not 0 <= start <= end <= 1:
+        raise ValueError(f"start is {start:g} and end is {end:g}; in percent they have to be 0 <= start <= end <= 1.")
+    if unit == "sigma" and start < end:
+        raise ValueError(f"start is {start:g} and end is {end:g}; sigma falls during the run, so start has to be the larger.")
+    return {"start": start, "end": end, "unit": unit}

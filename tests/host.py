@@ -1,0 +1,123 @@
+"""Real ComfyUI for tests: a tiny UNet with random weights as EPS, V or FLOW model, every guider, and a counter."""
+
+import comfy.conds
+import comfy.latent_formats
+import comfy.model_base
+import comfy.model_patcher
+import comfy.sample
+import comfy.samplers
+import comfy.supported_models_base
+import torch
+from comfy.model_base import ModelType
+from comfy.patcher_extension import WrappersMP
+from comfy_extras.nodes_custom_sampler import Guider_Basic, Guider_DualCFG
+from comfy_extras.nodes_perpneg import Guider_PerpNeg
+
+TYPES = {"eps": ModelType.EPS, "v": ModelType.V_PREDICTION, "flow": ModelType.FLOW}
+CPU = torch.device("cpu")
+
+
+class TinyUNet(comfy.supported_models_base.BASE):
+    """SD1.5's shape at a hundredth of its size: transformers at input 1 and 3, in the middle, and in every output."""
+
+    unet_config = {
+        "image_size": 32, "in_channels": 4, "out_channels": 4, "model_channels": 32, "num_res_blocks": [1, 1],
+        "channel_mult": [1, 2], "transformer_depth": [1, 1], "transformer_depth_middle": 1,
+        "transformer_depth_output": [1, 1, 1, 1], "num_head_channels": 16, "num_heads": -1, "context_dim": 16,
+        "use_spatial_transformer": True, "legacy": False,
+    }
+    unet_extra_config = {}
+    latent_format = comfy.latent_formats.SD15
+
+
+def tiny_model(kind="eps", seed=0):
+    config = TinyUNet(dict(TinyUNet.unet_config))
+    model = comfy.model_base.BaseModel(config, TYPES[kind], device=CPU)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, weight in model.diffusion_model.named_parameters():
+            if name.endswith("norm.weight") or weight.ndim == 1 and "weight" in name:
+                weight.fill_(1.0)
+            else:
+                weight.copy_(torch.randn(weight.shape, generator=generator) * (weight[0].numel() ** -0.5 if weight.ndim > 1 else 0.1))
+    return comfy.model_patcher.ModelPatcher(model, CPU, CPU)
+
+
+def prompt(seed, tokens=6, **values):
+    """A CONDITIONING of random tokens."""
+    generator = torch.Generator().manual_seed(1000 + seed)
+    return [[torch.randn(1, tokens, 16, generator=generator), {"pooled_output": None, **values}]]
+
+
+POSITIVE, NEGATIVE, EMPTY = prompt(1), prompt(2), prompt(3)
+
+
+def latent(batch=1, size=16, seed=5):
+    return torch.randn(batch, 4, size, size, generator=torch.Generator().manual_seed(seed))
+
+
+def sample(model, cfg=7.0, sampler="euler", steps=6, batch=1, scheduler="normal", positive=POSITIVE,
+           negative=NEGATIVE, noise=None, image=None, seed=3, size=16, **more):
+    """The plain KSampler path: the finished latent."""
+    noise = latent(batch, size) if noise is None else noise
+    image = torch.zeros_like(noise) if image is None else image
+    return comfy.sample.sample(model, noise, steps, cfg, sampler, scheduler, positive, negative, image,
+                               disable_pbar=True, seed=seed, **more)
+
+
+def guided_by(guider, sampler="euler", steps=6, batch=1, image=None):
+    """The SamplerCustomAdvanced path."""
+    noise = latent(batch)
+    sigmas = comfy.samplers.calculate_sigmas(guider.model_patcher.get_model_object("model_sampling"), "normal", steps)
+    return guider.sample(noise, torch.zeros_like(noise) if image is None else image,
+                         comfy.samplers.sampler_object(sampler), sigmas, disable_pbar=True, seed=3)
+
+
+def cfg_guider(model, cfg=7.0, positive=POSITIVE, negative=NEGATIVE):
+    guider = comfy.samplers.CFGGuider(model)
+    guider.set_conds(positive, negative)
+    guider.set_cfg(cfg)
+    return guider
+
+
+def basic_guider(model, positive=POSITIVE):
+    guider = Guider_Basic(model)
+    guider.set_conds(positive)
+    return guider
+
+
+def dual_guider(model, cfg1=3.0, cfg2=5.0, nested=False):
+    guider = Guider_DualCFG(model)
+    guider.set_conds(POSITIVE, EMPTY, NEGATIVE)
+    guider.set_cfg(cfg1, cfg2, nested)
+    return guider
+
+
+def perp_neg_guider(model, cfg=5.0, neg_scale=1.0, positive=POSITIVE, negative=NEGATIVE, empty=EMPTY):
+    guider = Guider_PerpNeg(model)
+    guider.set_conds(positive, negative, empty)
+    guider.set_cfg(cfg, neg_scale)
+    return guider
+
+
+class Counter:
+    """Counts forwards and their rows (in units of the batch) on the way into the network."""
+
+    def __init__(self, model, batch=1):
+        self.model, self.batch, self.rows, self.calls = model.clone(), batch, 0, 0
+        self.model.add_wrapper_with_key(WrappersMP.APPLY_MODEL, "counter", self.count)
+
+    def count(self, executor, x, *args, **kwargs):
+        self.calls += 1
+        self.rows += x.shape[0] // self.batch
+        return executor(x, *args, **kwargs)
+
+
+def node(cls, model, **knobs):
+    """What a strategy node makes of a model; absent knobs have their defaults."""
+    defaults = {}
+    for given in cls.inputs:
+        widget = getattr(given, "input_override", None) or given
+        if getattr(widget, "default", None) is not None:
+            defaults[given.id] = widget.default
+    return cls.execute(model, **{**defaults, **knobs}).result[0]
