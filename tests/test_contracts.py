@@ -1,0 +1,268 @@
+"""What every strategy on the menu promises. Listing a node subjects it to all of this, on real ComfyUI."""
+
+import re
+from itertools import product
+from pathlib import Path
+
+import pytest
+import torch
+from pack.guidance.core import UNCOND, Timeline, guide
+from pack.guidance.schedule import parse
+from pack.guidance.space import EPS, FLOW
+from pack.nodes.host import CHAIN
+from pack.nodes.strategies import STRATEGIES
+from pack.tests.host import (
+    Counter,
+    basic_guider,
+    guided_by,
+    node,
+    prompt,
+    sample,
+    tiny_model,
+)
+from torch.utils._python_dispatch import TorchDispatchMode
+
+MENU = [*STRATEGIES]
+HELP = Path(__file__).parent.parent / "web" / "docs"
+
+# What a node needs besides its defaults.
+GIVEN = {"GuidanceNegative": {"negative": prompt(7)}}
+
+# Knobs with which a strategy is plain CFG. None: it replaces the sampler's cfg, so it has none.
+NEUTRAL = {
+    "GuidanceCFG": {},
+    "GuidanceNegative": {"start": 0.0, "end": 0.0},
+    "GuidanceCFGPlusPlus": None,
+    "GuidancePerpCFG": {"eta": 1.0},
+    "GuidancePAG": {"scale": 0.0},
+}
+
+# Strategies whose answer at the sampler's cfg 1 is not the prompt's own prediction, and why.
+STEERS_AT_ONE = {
+    "GuidanceCFGPlusPlus": "replaces the sampler's cfg",
+    "GuidancePAG": "adds a term of its own",
+}
+
+# Other ways to set a node, tried wherever every strategy is tried.
+VARIANTS = {
+    "GuidanceCFG": [{"scale": "0:9, 0.5:1, 1:4 smooth"}, {"start": 0.2, "end": 0.7}, {"start": 5.0, "end": 0.3, "unit": "sigma"}],
+    "GuidanceNegative": [{"mode": "weighted"}, {"mode": "perp-neg"}, {"mode": "perp-neg", "weight": "0:1, 1:0", "start": 0.3}],
+    "GuidanceCFGPlusPlus": [{"strength": "0:0.2, 1:1"}],
+    "GuidancePerpCFG": [{"reference": "cond"}, {"space": "noise"}, {"literal": True, "eta": 0.3}],
+    "GuidancePAG": [{"layers": "input, output.3", "rescale": 0.7}, {"scale": "0:0, 0.5:3"}],
+}
+
+SETTINGS = [(cls, knobs) for cls in MENU for knobs in [{}, *VARIANTS.get(cls.node_id, [])]]
+named = pytest.mark.parametrize("cls", MENU, ids=lambda cls: cls.node_id)
+every = pytest.mark.parametrize("cls, knobs", SETTINGS, ids=lambda value: getattr(value, "node_id", None) or str(value))
+
+
+@pytest.fixture(scope="module")
+def model():
+    return tiny_model("eps")
+
+
+@pytest.fixture(scope="module")
+def plain(model):
+    return sample(model)
+
+
+def patched(cls, model, knobs):
+    return node(cls, model, **{**GIVEN.get(cls.node_id, {}), **knobs})
+
+
+def recipe(cls, model, knobs):
+    return patched(cls, model, knobs).model_options[CHAIN][-1].recipe
+
+
+class Case:
+    """Random predictions for one evaluation of a step, away from the host."""
+
+    def __init__(self, shape=(2, 4, 8, 8), space=EPS, scale=7.0, dtype=torch.float32, fill=torch.randn, sigma=None):
+        sigmas = (1.0, 0.8, 0.5, 0.2, 0.0) if space is FLOW else (14.6, 5.0, 1.5, 0.3, 0.0)
+        self.moment = Timeline(sigmas, space=space, percent=lambda s: 1 - s / sigmas[0],
+                               sigma_at=lambda p: (1 - p) * sigmas[0]).moment(sigma or sigmas[2], scale)
+        self.make = lambda: fill(shape).to(dtype)
+        self.x, self.cond, self.uncond = self.make(), self.make(), self.make()
+
+    def given(self, step):
+        moment = step.plan(self.moment)
+        branches = {branch: self.make() for branch in sorted(moment.asked - {UNCOND}, key=repr)}
+        denoised = self.uncond + (self.cond - self.uncond) * moment.scale
+        return moment, self.x, self.cond, self.uncond, denoised, branches
+
+    def __call__(self, step):
+        return guide(step, *self.given(step))
+
+
+# ------------------------------------------------------------------------------------------------ neutral
+
+@named
+def test_neutral_knobs_are_plain_cfg_bit_for_bit_and_cost_nothing(cls, model, plain):
+    knobs = NEUTRAL[cls.node_id]
+    if knobs is None:
+        assert cls.node_id in STEERS_AT_ONE
+        return
+    counter = Counter(patched(cls, model, knobs))
+    assert torch.equal(sample(counter.model), plain)
+    assert (counter.rows, counter.calls) == (12, 6)
+
+
+@every
+def test_at_cfg_1_the_answer_is_the_prompts_own_and_uncond_is_not_computed(cls, knobs, model):
+    if cls.node_id in STEERS_AT_ONE or {"mode", "literal", "scale"} & knobs.keys():
+        return
+    counter = Counter(patched(cls, model, knobs))
+    assert torch.equal(sample(counter.model, cfg=1.0), sample(model, cfg=1.0))
+    assert (counter.rows, counter.calls) == (6, 6)
+
+
+@every
+def test_a_guider_without_negative_gets_the_prompts_own_prediction_where_there_is_nothing_else(cls, knobs, model):
+    answer = guided_by(basic_guider(patched(cls, model, knobs)))
+    assert answer.isfinite().all()
+    adds = cls.node_id == "GuidancePAG" or "mode" in knobs
+    if not adds:
+        assert torch.equal(answer, guided_by(basic_guider(model)))
+
+
+# ------------------------------------------------------------------------------------------------ cost
+
+@every
+def test_planned_rows_are_counted_rows_in_one_call_per_step(cls, knobs, model):
+    counter = Counter(patched(cls, model, knobs))
+    sigmas = []
+    counter.model.add_wrapper_with_key("predict_noise", "sigmas", lambda executor, x, t, *a: (sigmas.append(float(t[0])), executor(x, t, *a))[1])
+    sample(counter.model)
+    step = recipe(cls, model, knobs)()
+    from pack.nodes.sampling import percent_of
+    sampling = model.get_model_object("model_sampling")
+    line = Timeline((*sigmas, 0.0), percent=percent_of(sampling), sigma_at=lambda p: float(sampling.percent_to_sigma(p)))
+    assert counter.rows == sum(step.plan(moment).rows for moment in line.moments(7.0))
+    assert counter.calls == 6
+
+
+@named
+def test_the_help_page_states_the_cost_that_is_counted(cls, model):
+    page = (HELP / f"{cls.node_id}.md").read_text()
+    rows, calls = map(int, re.search(r"Cost: (\d+) rows?, (\d+) calls? per step", page).groups())
+    counter = Counter(patched(cls, model, {}))
+    sample(counter.model)
+    assert (counter.rows, counter.calls) == (6 * rows, 6 * calls)
+
+
+# ------------------------------------------------------------------------------------------------ tensors
+
+@every
+@pytest.mark.parametrize("shape", [(3, 4, 50), (3, 4, 9, 8), (3, 4, 3, 6, 7)], ids=["audio", "image", "video"])
+@pytest.mark.parametrize("space", [EPS, FLOW], ids=["eps", "flow"])
+def test_a_batch_is_its_samples(cls, knobs, shape, space, model):
+    make, case = recipe(cls, model, knobs), Case(shape, space)
+    moment, *tensors, branches = case.given(make())
+    whole = guide(make(), moment, *tensors, branches)
+    for i in range(shape[0]):
+        one = [tensor[i:i + 1] for tensor in tensors]
+        single = guide(make(), moment, *one, {key: value[i:i + 1] for key, value in branches.items()})
+        torch.testing.assert_close(whole[i:i + 1], single, rtol=2e-6, atol=1e-5)
+
+
+@every
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32], ids=str)
+def test_the_dtype_of_the_answer_is_that_of_the_hosts(cls, knobs, dtype, model):
+    answer = Case(dtype=dtype)(recipe(cls, model, knobs)())
+    assert answer.dtype == dtype and answer.shape == (2, 4, 8, 8)
+
+
+@every
+@pytest.mark.parametrize("shape", [(2, 4, 50), (2, 4, 8, 8), (1, 4, 1, 1), (2, 4, 3, 6, 7)], ids=str)
+@pytest.mark.parametrize("value", [0.0, 1.0, 1e-20, 3e4])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32], ids=str)
+def test_zeros_constants_and_extremes_make_no_nan(cls, knobs, shape, value, dtype, model):
+    for sigma in (14.6, 0.3):
+        same = Case(shape, dtype=dtype, fill=lambda shape: torch.full(shape, value), sigma=sigma)
+        assert not same(recipe(cls, model, knobs)()).isnan().any()
+
+
+@every
+def test_the_samplers_tensors_are_not_edited(cls, knobs, model):
+    step = recipe(cls, model, knobs)()
+    moment, *tensors, branches = Case().given(step)
+    before = [tensor.clone() for tensor in (*tensors, *branches.values())]
+    guide(step, moment, *tensors, branches)
+    assert all(map(torch.equal, before, (*tensors, *branches.values())))
+
+
+class NoDeviceReads(TorchDispatchMode):
+    """Fails where a value is read from the device, which on a GPU makes the sampler wait."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        assert func is not torch.ops.aten._local_scalar_dense.default, "a number is read from the device"
+        assert func is not torch.ops.aten.nonzero.default, "a size is read from the device"
+        return func(*args, **(kwargs or {}))
+
+
+@every
+def test_the_maths_reads_nothing_from_the_device(cls, knobs, model):
+    step = recipe(cls, model, knobs)()
+    moment, *tensors, branches = Case().given(step)
+    with NoDeviceReads():
+        guide(step, moment, *tensors, branches)
+
+
+# ------------------------------------------------------------------------------------------------ runs
+
+@every
+def test_runs_do_not_remember(cls, knobs, model):
+    guided = patched(cls, model, knobs)
+    first = sample(guided)
+    sample(guided, size=24, steps=3)
+    sample(guided, batch=2, steps=3)
+    assert torch.equal(sample(guided), first)
+
+
+@every
+def test_the_model_that_came_in_is_not_changed(cls, knobs, model, plain):
+    patched(cls, model, knobs)
+    assert torch.equal(sample(model), plain)
+
+
+@pytest.mark.parametrize("pair", list(product(MENU, MENU)), ids=lambda pair: "+".join(cls.node_id[8:] for cls in pair))
+def test_every_pair_chains(pair, model, plain):
+    guided = model
+    for cls in pair:
+        guided = patched(cls, guided, {})
+    counter = Counter(guided)
+    assert sample(counter.model).isfinite().all()
+    assert counter.calls == 6
+    if all(NEUTRAL[cls.node_id] is not None for cls in pair):
+        neutral = model
+        for cls in pair:
+            neutral = patched(cls, neutral, NEUTRAL[cls.node_id])
+        assert torch.equal(sample(neutral), plain)
+
+
+# ------------------------------------------------------------------------------------------------ schedules
+
+@named
+def test_a_constant_schedule_is_the_plain_number(cls, model):
+    for given in cls.inputs:
+        widget = getattr(given, "input_override", None)
+        default = getattr(widget, "default", None)
+        if isinstance(default, float):
+            number = sample(patched(cls, model, {given.id: default}))
+            assert torch.equal(sample(patched(cls, model, {given.id: str(default)})), number)
+            assert torch.equal(sample(patched(cls, model, {given.id: parse(f"0:{default}, 1:{default}")})), number)
+
+
+@named
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), "nan", "1e9", 1e9, "many", "0:nan", "0:1e9"], ids=str)
+def test_numbers_out_of_range_are_refused_in_one_sentence_at_the_node(cls, value, model):
+    from comfy_api.latest import io
+
+    for given in cls.inputs:
+        widget = getattr(given, "input_override", None) or given
+        if isinstance(widget, io.Float.Input) or given.id == "scale":
+            with pytest.raises(ValueError) as error:
+                patched(cls, model, {given.id: value})
+            assert "\n" not in str(error.value)
+            assert re.search(r"between|has to be|have to be|belongs", str(error.value))
