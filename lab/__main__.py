@@ -1,0 +1,55 @@
+"""`python lab <command>`, with ComfyUI on PYTHONPATH: make the demo model, its judge and its tables again."""
+import argparse
+import importlib.util
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def load_pack():
+    """The pack as package "pack". Its root must stay off sys.path, where its nodes/ would hide ComfyUI's nodes.py."""
+    sys.path[:] = [path for path in sys.path if Path(path or ".").resolve() not in (ROOT, ROOT / "lab")]
+    spec = importlib.util.spec_from_file_location("pack", ROOT / "__init__.py", submodule_search_locations=[str(ROOT)])
+    module = sys.modules["pack"] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+
+
+def load_host():
+    """ComfyUI's modules. Without a GPU its memory management has to be told so before anything else is imported."""
+    import torch
+    from comfy.cli_args import args
+    args.cpu = not torch.cuda.is_available()
+
+
+def train(args):
+    import torch.multiprocessing as processes
+    from pack.lab.train import train
+    args.command = " ".join(["python", "lab", *sys.argv[1:]])
+    args.meet = os.path.join(tempfile.mkdtemp(), "meet")
+    processes.start_processes(train, (args,), args.processes, start_method="fork")
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="python lab", description=__doc__)
+    commands = parser.add_subparsers(required=True)
+    command = commands.add_parser("train", help="train the model")
+    command.add_argument("--minutes", type=float, default=79, help="wall time, decay included")
+    command.add_argument("--steps", type=int, default=0, help="instead of --minutes, for the same run on any machine")
+    command.add_argument("--decay", type=float, default=.4, help="share of the run in which the rate falls to zero")
+    command.add_argument("--batch", type=int, default=64)
+    command.add_argument("--processes", type=int, default=2)
+    command.add_argument("--seed", type=int, default=0)
+    command.add_argument("--out", default=str(ROOT / "lab" / "demo_model.safetensors"))
+    command.add_argument("--log", default=str(ROOT / "lab" / "training.jsonl"))
+    command.set_defaults(run=train)
+    args = parser.parse_args()
+    load_host()
+    load_pack()
+    args.run(args)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,58 @@
+"""The demo model's network: ComfyUI's own UNet, made tiny, so that whatever patches a Stable Diffusion UNet works on it."""
+import torch
+import torch.nn.functional as F
+from comfy.ldm.common_dit import pad_to_patch_size
+from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
+
+from ..lab.noise import sigma_table, timestep
+from ..lab.text import WIDTH
+
+PATCH = 2  # pixels per side that become channels, because most of the work is per position
+
+# Four transformers at 8x8, none at 16x16: at that size they cost too much training time.
+ARCHITECTURE = dict(image_size=32 // PATCH, in_channels=3 * PATCH ** 2, out_channels=3 * PATCH ** 2,
+                    model_channels=48, channel_mult=[1, 2], num_res_blocks=[1, 1], num_head_channels=48,
+                    use_spatial_transformer=True, context_dim=WIDTH, transformer_depth=[0, 1],
+                    transformer_depth_middle=1, transformer_depth_output=[0, 0, 1, 1],
+                    use_scale_shift_norm=True, legacy=False)
+
+
+def eight_groups(norm):
+    """UNetModel asks for 32 groups, which 48 channels do not divide into."""
+    class GroupNorm(norm):
+        def __init__(self, num_groups, num_channels, **kwargs):
+            super().__init__(8, num_channels, **kwargs)
+    return GroupNorm
+
+
+class DemoUNet(UNetModel):
+    """Images (B, 3, H, W) in -1..1 and text (B, tokens, WIDTH); the weights predict v on the sigma table.
+
+    prediction: "v", "eps" and "flow" are three ways to say the same thing. With h the length of the (signal, noise)
+    vector, which is (1, sigma) for v and eps and (1 - s, s) for flow, and x in units of h:
+    x0 = (signal x - noise v) / h.
+    """
+
+    def __init__(self, prediction="v", **kwargs):
+        super().__init__(**kwargs)
+        self.prediction = prediction
+
+    def _forward(self, x, timesteps, *args, **kwargs):
+        if self.prediction == "v":
+            return self.velocity(x, timesteps, *args, **kwargs)
+        table = sigma_table().to(x.device)
+        if self.prediction == "eps":
+            sigma = table[timesteps.round().long().clamp(0, len(table) - 1)].view(-1, 1, 1, 1).to(x)
+            v = self.velocity(x, timesteps, *args, **kwargs)
+            return (sigma * x + v) / (1 + sigma ** 2).sqrt()  # (x - x0) / sigma, written without the division
+        s = (timesteps / 1000).view(-1, 1, 1, 1)
+        h = (s ** 2 + (1 - s) ** 2).sqrt()
+        x = x / h.to(x)
+        v = self.velocity(x, timestep(s.flatten() / (1 - s.flatten()), table), *args, **kwargs)
+        return ((2 * s - 1) * x + v) / h  # (x - x0) / s, likewise
+
+    def velocity(self, x, timesteps, *args, **kwargs):
+        """v (B, 3, H, W) of a unit-variance x at network times (B,)."""
+        height, width = x.shape[2:]
+        x = F.pixel_unshuffle(pad_to_patch_size(x, (PATCH, PATCH)), PATCH)
+        return F.pixel_shuffle(super()._forward(x, timesteps, *args, **kwargs), PATCH)[..., :height, :width]
