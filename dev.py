@@ -119,7 +119,8 @@ def set_up(version: str | None = None) -> Path:
         raise Failure(f"Python 3.10 or later is needed, and this is {sys.version.split()[0]}")
     make_venv()
     host = find_host(version)
-    install(host)
+    # The newest release's packages run the older ones too; other packages with every --host would only cost time.
+    install(fetch_host(NEWEST) if version else host)
     return host
 
 
