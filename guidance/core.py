@@ -40,6 +40,13 @@ class Perturbed(Branch):
     layers: frozenset[str]
 
 
+@dataclass(frozen=True)
+class Weak(Branch):
+    """The prediction for the prompt by another, weaker model, which the host knows by this key."""
+
+    key: str
+
+
 UNCOND = Uncond()
 
 
@@ -97,6 +104,8 @@ class Moment:
     timeline: Timeline
     asked: frozenset[Branch] = frozenset()
     uncond: Branch = UNCOND
+    skip: bool = False  # leave uncond out of this evaluation, unless a step has asked for it
+    embed: Callable[[Tensor], Tensor] | None = None  # what happens to the prompt's embedding (B, tokens, width) first
 
     @cached_property
     def step(self) -> float:
@@ -122,9 +131,18 @@ class Moment:
         return replace(self, asked=self.asked | set(branches))
 
     @property
+    def skips(self) -> bool:
+        return self.skip and UNCOND not in self.asked
+
+    @property
+    def combined(self) -> float:
+        """The scale with which the host combines: 1, that is cond alone, where uncond is left out."""
+        return 1.0 if self.skips else self.scale
+
+    @property
     def needs(self) -> frozenset[Branch]:
         """Every prediction to compute besides cond. At scale 1 uncond cancels out, so nobody computes it."""
-        if isclose(self.scale, 1) and UNCOND not in self.asked:
+        if isclose(self.combined, 1) and UNCOND not in self.asked:
             return self.asked
         return self.asked - {UNCOND} | {self.uncond}
 
@@ -147,7 +165,7 @@ class State:
 
     @property
     def scale(self) -> float:
-        return self.moment.scale
+        return self.moment.combined
 
     @property
     def direction(self) -> Tensor:
@@ -158,6 +176,13 @@ class State:
         """Point guidance elsewhere, and move the answer by the difference."""
         moved = self.denoised + (self.scale - 1) * (direction - self.direction)
         return replace(self, steered=direction, denoised=moved)
+
+    def redirect(self, direction: Tensor) -> "State":
+        """Steer, also where uncond was left out: for the steps after, it is as if it had been computed."""
+        if not self.moment.skips:
+            return self.steer(direction)
+        moment, moved = replace(self.moment, skip=False), self.denoised + (self.moment.scale - 1) * direction
+        return replace(self, moment=moment, uncond=self.cond - direction, steered=None, denoised=moved)
 
     def add(self, term: Tensor) -> "State":
         return replace(self, denoised=self.denoised + term)

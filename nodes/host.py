@@ -78,8 +78,8 @@ def predict_noise(executor, x, timestep, model_options={}, seed=None):
             changed["conds"] = {**guider.conds, "negative": guider.conds[moment.uncond.key]}
         else:
             moment = replace(moment, uncond=UNCOND)
-    if moment.scale != scale:
-        changed |= {name: moment.scale for name in ("cfg", "cfg1", "cfg2") if hasattr(guider, name)}
+    if moment.combined != scale:
+        changed |= {name: moment.combined for name in ("cfg", "cfg1", "cfg2") if hasattr(guider, name)}
     if UNCOND in moment.asked:
         model_options = {**model_options, "disable_cfg1_optimization": True}
     before = {name: getattr(guider, name) for name in changed}

@@ -23,7 +23,7 @@ def describe(run, scale):
     """For example: `20 steps, 28 rows: cfg 1 for 5 (sigma 14.6 to 5.8), cfg 7.5 for 8 (sigma 4.6 to 0.33), ...`"""
     plan = run.fresh_steps().plan
     moments = [plan(moment) for moment in run.timeline.moments(scale)]
-    spans = [list(group) for _, group in groupby(moments, key=lambda m: (f"{m.scale:.3g}", m.rows))]
+    spans = [list(group) for _, group in groupby(moments, key=lambda m: (f"{m.combined:.3g}", m.rows))]
     if len(spans) > MOST_SPANS:
         spans = [moments]
     return f"{len(moments)} steps, {sum(m.rows for m in moments)} rows: " + ", ".join(map(_span, spans))
@@ -31,5 +31,5 @@ def describe(run, scale):
 
 def _span(moments):
     first, last = moments[0], moments[-1]
-    scales = " to ".join(dict.fromkeys(f"{moment.scale:.3g}" for moment in (first, last)))
+    scales = " to ".join(dict.fromkeys(f"{moment.combined:.3g}" for moment in (first, last)))
     return f"cfg {scales} for {len(moments)} (sigma {first.sigma:.3g} to {last.sigma:.3g})"
