@@ -8,16 +8,18 @@
     number        = [ "+" | "-" ] up to 6 digits [ "." up to 9 digits ]
 
 Positions are 0 to 1 on the percent axis (ComfyUI's percent) and not negative on the others; steps count from 0.
-No two points share a position. Before the first point and after the last the value stays. `smooth` is the
-monotone cubic of Fritsch & Carlson 1980 (https://doi.org/10.1137/0717021) as ComfyUI's curves draw it.
+No two points share a position; any order will do, and the canonical one is the run's, in which sigma falls.
+Before the first point and after the last the value stays. `step` holds a value from its position on, in the run's
+order, so that on the sigma axis an interval is (low, high]. `smooth` is the monotone cubic of Fritsch & Carlson 1980
+(https://doi.org/10.1137/0717021) as ComfyUI's curves draw it.
 web/js/curve.js reads and draws the same texts; tests/schedules.json holds the two together.
 """
 
 import re
 from bisect import bisect_right
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
-from math import hypot, isfinite
+from math import isclose, isfinite, sqrt
 
 INTERPOLATIONS = ("linear", "smooth", "step")
 AXES = ("percent", "sigma", "steps")
@@ -34,11 +36,15 @@ class ScheduleError(ValueError):
 
 @dataclass(frozen=True)
 class Schedule:
-    """points: ((position, value), ...) in any order, kept sorted and to nine decimals, as its text writes them."""
+    """points: ((position, value), ...) in any order, kept ascending and to nine decimals, as its text writes them.
+
+    source: which node made it, for whoever shows what became of it; not part of what it means.
+    """
 
     points: tuple[tuple[float, float], ...]
     interpolation: str = "linear"
     axis: str = "percent"
+    source: str | None = field(default=None, compare=False)
 
     def __post_init__(self):
         points = sorted((_tidy(x), _tidy(y)) for x, y in self.points)
@@ -61,7 +67,13 @@ class Schedule:
         """The value at a Moment of a run."""
         if len(self.points) == 1:
             return self.points[0][1]
-        return self.value(moment.step if self.axis == "steps" else getattr(moment, self.axis))
+        x = self.position(moment)
+        # Sigmas come from float32 arithmetic, and one that is on a point must not fall off it.
+        return self.value(next((p for p, _ in self.points if isclose(x, p, rel_tol=1e-5, abs_tol=1e-6)), x))
+
+    def position(self, moment) -> float:
+        """Where a moment is on the schedule's own axis."""
+        return moment.step if self.axis == "steps" else getattr(moment, self.axis)
 
     def value(self, x: float) -> float:
         """The value at a position on the schedule's own axis."""
@@ -73,7 +85,7 @@ class Schedule:
         i = bisect_right(points, x, key=lambda point: point[0]) - 1
         (x0, y0), (x1, y1) = points[i], points[i + 1]
         if self.interpolation == "step":
-            return y0
+            return y1 if self.axis == "sigma" and x > x0 else y0
         width = x1 - x0
         t = (x - x0) / width
         if self.interpolation == "linear":
@@ -91,7 +103,8 @@ class Schedule:
             if secant == 0:
                 slopes[i] = slopes[i + 1] = 0.0
                 continue
-            steepness = hypot(slopes[i] / secant, slopes[i + 1] / secant)
+            before, after = slopes[i] / secant, slopes[i + 1] / secant
+            steepness = sqrt(before * before + after * after)
             if steepness > 3:
                 slopes[i] *= 3 / steepness
                 slopes[i + 1] *= 3 / steepness
@@ -101,7 +114,19 @@ class Schedule:
         if len(self.points) == 1:
             return _number(self.points[0][1])
         words = [self.interpolation] * (self.interpolation != "linear") + [self.axis] * (self.axis != "percent")
-        return " ".join([", ".join(f"{_number(x)}:{_number(y)}" for x, y in self.points), *words])
+        points = reversed(self.points) if self.axis == "sigma" else self.points
+        return " ".join([", ".join(f"{_number(x)}:{_number(y)}" for x, y in points), *words])
+
+
+class PerStep(Schedule):
+    """One value for each step of the run; a run with another number of steps stretches it."""
+
+    def __init__(self, values, source=None):
+        super().__init__(tuple(enumerate(values)), "linear", "steps", source)
+
+    def position(self, moment):
+        steps = len(moment.timeline.sigmas) - 1
+        return moment.step * (len(self.points) - 1) / max(steps - 1, 1)
 
 
 def parse(text: str) -> Schedule:
@@ -148,7 +173,10 @@ def parse(text: str) -> Schedule:
         at += 1
     if tokens[at][0] != "end":
         fail("',' or the end")
-    return Schedule(tuple(points), **words)
+    try:
+        return Schedule(tuple(points), **words)
+    except ScheduleError as error:
+        raise ScheduleError(f"In {text!r}: {error}") from None
 
 
 def at(value, moment) -> float:
@@ -157,9 +185,10 @@ def at(value, moment) -> float:
 
 
 def _tidy(number):
-    if not isfinite(number) or abs(number) >= LIMIT:
+    tidy = float(format(number, ".9f")) + 0.0  # + 0.0 makes -0 into 0
+    if not isfinite(tidy) or abs(tidy) >= LIMIT:
         raise ScheduleError(f"The schedule has the number {number}; numbers are between -1000000 and 1000000.")
-    return float(format(number, ".9f")) + 0.0  # + 0.0 makes -0 into 0
+    return tidy
 
 
 def _number(number):

@@ -1,0 +1,282 @@
+"""Schedules: their text, the same in Python and JavaScript; their values over a run; presets and arithmetic."""
+
+import json
+import os
+import random
+import re
+import shutil
+import subprocess
+from math import cos, exp, pi
+from pathlib import Path
+
+import pytest
+from pack.guidance.core import Timeline
+from pack.guidance.presets import PRESETS, SHAPES, preset
+from pack.guidance.schedule import AXES, INTERPOLATIONS, PerStep, Schedule, ScheduleError, at, parse
+from pack.guidance.schedule_math import combine, concatenate, reverse, shift
+
+HERE = Path(__file__).parent
+VECTORS = json.loads((HERE / "schedules.json").read_text())
+SIGMAS = (14.6, 8.0, 5.42, 3.0, 1.0, 0.28, 0.1, 0.0)
+RUN = Timeline(SIGMAS, percent=lambda sigma: 1 - sigma / 14.6)
+
+
+def mean(schedule, n=4000):
+    return sum(schedule.value((i + 0.5) / n) for i in range(n)) / n
+
+
+@pytest.mark.parametrize("vector", VECTORS["valid"], ids=lambda v: v["text"])
+def test_a_text_means_what_the_shared_vectors_say(vector):
+    schedule = parse(vector["text"])
+    assert str(schedule) == vector["canonical"]
+    for x, y in vector["values"]:
+        assert schedule.value(x) == pytest.approx(y, rel=1e-12, abs=1e-12)
+
+
+@pytest.mark.parametrize("vector", VECTORS["invalid"], ids=lambda v: v["text"])
+def test_a_text_that_means_nothing_is_refused_in_one_sentence(vector):
+    with pytest.raises(ScheduleError) as error:
+        parse(vector["text"])
+    message = str(error.value)
+    assert repr(vector["text"]) in message and "\n" not in message and message.endswith(".")
+    told = re.search(r" at position (\d+)", message)
+    assert (int(told[1]) if told else None) == vector["position"]
+
+
+def random_schedule(rng):
+    axis = rng.choice(AXES)
+    high = 1 if axis == "percent" else 1000
+    points = {round(rng.uniform(0, high), rng.randrange(10)): rng.uniform(-1, 1) * 10 ** rng.randrange(6)
+              for _ in range(rng.randrange(1, 12))}
+    return Schedule(tuple(points.items()), rng.choice(INTERPOLATIONS), axis)
+
+
+def random_text(rng):
+    """A schedule's text, often with a few characters changed, added or lost."""
+    text = str(random_schedule(rng))
+    if rng.random() < 0.3:
+        text = re.sub("[:,]", lambda m: m[0] + rng.choice(["", " ", "\t", "\n "]), text)
+    for _ in range(rng.choice([0, 0, 1, 2, 5])):
+        i = rng.randrange(len(text) + 1)
+        character = rng.choice("0123456789.:,+-  \nseinf_é😀")
+        text = text[:i] + rng.choice(["", character]) + text[i + rng.randrange(2):]
+    return text
+
+
+def canonical(text):
+    try:
+        return str(parse(text))
+    except ScheduleError:
+        return None
+
+
+def test_random_schedules_survive_their_own_text_exactly():
+    rng = random.Random(1)
+    for _ in range(5000):
+        schedule = random_schedule(rng)
+        assert parse(str(schedule)) == schedule
+
+
+def test_random_texts_are_read_or_refused_and_nothing_else():
+    rng = random.Random(2)
+    verdicts = [canonical(random_text(rng)) for _ in range(5000)]
+    assert 500 < verdicts.count(None) < 4500
+    assert all(canonical(text) == text for text in verdicts if text is not None)
+
+
+def test_python_and_javascript_read_random_texts_alike():
+    if not shutil.which("node"):
+        assert "CI" not in os.environ, "Node.js is not installed"
+        pytest.skip("Node.js is not installed")
+    rng = random.Random(3)
+    cases = [(random_text(rng), [rng.uniform(-1, 2) * rng.choice([1, 100, 1000]) for _ in range(8)]) for _ in range(8000)]
+    done = subprocess.run(["node", HERE / "js" / "read.mjs"], input="\n".join(map(json.dumps, cases)),
+                          capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    answers = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(answers) == len(cases)
+    for (text, positions), (verdict, values) in zip(cases, answers):
+        assert verdict == canonical(text), text
+        for x, y in zip(positions, values):
+            assert parse(text).value(x) == pytest.approx(y, rel=1e-12, abs=1e-12), (text, x)
+
+
+@pytest.mark.parametrize("points, words", [
+    ([], {}), ([(0, float("nan"))], {}), ([(0, float("inf"))], {}), ([(0, 1e6)], {}), ([(0, 999999.9999999999)], {}),
+    ([(i / 2000, 0) for i in range(1001)], {}), ([(0.1, 1), (0.1 + 1e-11, 2)], {}), ([(0, 1), (1.1, 1)], {}),
+    ([(-1, 1), (1, 1)], {"axis": "steps"}),
+])
+def test_points_that_have_no_text_are_refused(points, words):
+    with pytest.raises(ScheduleError):
+        Schedule(tuple(points), **words)
+
+
+@pytest.mark.parametrize("text, expected", [
+    ("0:8, 6:2 steps", [8, 7, 6, 5, 4, 3, 2]),
+    ("14.6:14.6, 0:0 sigma", SIGMAS[:-1]),
+    ("0:0, 1:1", [1 - sigma / 14.6 for sigma in SIGMAS[:-1]]),
+    ("2:1, 3:7, 5:1 step steps", [1, 1, 1, 7, 7, 1, 1]),
+    # In the run's order: a value holds from its sigma on, so the interval is (low, high].
+    ("20:1, 5.42:7, 0.28:1 step sigma", [1, 1, 7, 7, 7, 1, 1]),
+    ("7.5", [7.5] * 7),
+])
+def test_values_over_a_run(text, expected):
+    schedule = parse(text)
+    assert [at(schedule, moment) for moment in RUN.moments(1.0)] == pytest.approx(expected)
+    assert at(7.5, RUN.moments(1.0)[0]) == 7.5
+
+
+def test_float_noise_does_not_push_a_moment_off_a_point():
+    schedule = parse("20:1, 5.42:7, 0.28:1 step sigma")
+    for noise in (1 - 1e-6, 1 + 1e-6):
+        assert schedule(RUN.moment(5.42 * noise, 1.0)) == 7
+        assert schedule(RUN.moment(0.28 * noise, 1.0)) == 1
+
+
+def test_a_value_for_each_step_is_stretched_over_another_number_of_steps():
+    assert [PerStep(range(7))(moment) for moment in RUN.moments(1.0)] == [0, 1, 2, 3, 4, 5, 6]
+    assert [PerStep([0, 3, 6])(moment) for moment in RUN.moments(1.0)] == pytest.approx([0, 1, 2, 3, 4, 5, 6])
+    assert [PerStep([4])(moment) for moment in RUN.moments(1.0)] == [4] * 7
+
+
+def test_who_made_a_schedule_is_not_part_of_what_it_means():
+    assert Schedule(((0, 1), (1, 2)), source="7") == parse("0:1, 1:2")
+
+
+# ---- presets
+
+@pytest.mark.parametrize("name", ["constant", "linear up", "linear down", "cosine up", "cosine down", "low-high-low", "beta"])
+@pytest.mark.parametrize("scale, off", [(7.5, 1.0), (3.0, 0.0)])
+def test_equal_area(name, scale, off):
+    assert mean(preset(name, scale, off)) == pytest.approx(scale, rel=5e-4)
+
+
+@pytest.mark.parametrize("name, early, late", [
+    ("linear up", 1, 14), ("linear down", 14, 1), ("cosine up", 1, 14), ("cosine down", 14, 1), ("powered cosine", 1, 7.5),
+    ("exponential", 7.5, 1 + 6.5 * exp(0.693)), ("clamp-linear", 3, 14), ("low-high-low", 1, 1), ("beta", 1, 1),
+])
+def test_direction_from_the_most_noise_to_none(name, early, late):
+    schedule = preset(name, 7.5)
+    assert (schedule.value(0.0), schedule.value(1.0)) == pytest.approx((early, late))
+    values = [schedule.value(i / 100) for i in range(101)]
+    if early != late:
+        assert values == sorted(values, reverse=early > late)
+
+
+@pytest.mark.parametrize("name, formula", [
+    # Wang et al.'s weights over t/T with mean 6.5, which ComfyUI's cfg counts from 1.
+    ("linear up", lambda t: 2 * (1 - t) * 6.5),
+    ("cosine up", lambda t: (1 + cos(pi * t)) * 6.5),
+    ("linear down", lambda t: 2 * t * 6.5),
+    ("powered cosine", lambda t: 6.5 * (1 - cos(pi * (1 - t) ** 4)) / 2),
+    ("clamp-linear", lambda t: max(2, 2 * (1 - t) * 6.5)),
+    ("exponential", lambda t: 6.5 * exp(0.693 * (1 - t))),
+    ("beta", lambda t: 6.5 * 12 * t * (1 - t) ** 2),
+])
+def test_formulas(name, formula):
+    schedule = preset(name, 7.5)
+    for i in range(101):
+        assert schedule.value(i / 100) == pytest.approx(1 + formula(1 - i / 100), abs=0.02)
+
+
+def test_powered_cosine_has_the_mean_that_its_power_gives():
+    assert mean(preset("powered cosine", 1.0, 0.0, power=1.0)) == pytest.approx(0.5, abs=1e-3)
+    assert mean(preset("powered cosine", 1.0, 0.0, power=4.0)) == pytest.approx(0.178, abs=1e-3)
+
+
+def test_a_floor_above_the_end_makes_a_constant():
+    assert preset("clamp-linear", 7.5, floor=20.0) == parse("20")
+    assert preset("clamp-linear", 7.5, floor=1.0) == preset("linear up", 7.5)
+
+
+def test_the_interval_has_its_upper_end_and_not_its_lower():
+    schedule = preset("interval", 7.5)
+    assert [schedule.value(sigma) for sigma in (100, 5.43, 5.42, 1, 0.2801, 0.28, 0)] == [1, 1, 7.5, 7.5, 7.5, 1, 1]
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_where_guidance_may_not_go_a_preset_stays(name):
+    assert set(dict(preset(name, 1.0, 1.0, floor=1.0).points).values()) == {1.0}
+    assert parse(str(preset(name, 7.5))) == preset(name, 7.5)
+
+
+@pytest.mark.parametrize("knobs", [{"name": "interval", "sigma_low": 6.0}, {"name": "beta", "a": 0.5}])
+def test_presets_without_a_shape_are_refused(knobs):
+    with pytest.raises(ScheduleError):
+        preset(scale=7.5, **knobs)
+
+
+def test_the_shared_vectors_have_every_shape():
+    assert [vector["name"] for vector in VECTORS["shapes"]] == list(SHAPES)
+
+
+# ---- arithmetic
+
+A = parse("0:1, 1:3")
+SMOOTH = parse("0:2, 0.5:6, 1:1 smooth")
+STEPS = parse("0:1, 0.3:5, 0.8:2 step")
+CONSTANT = parse("2")
+POSITIONS = [(i + 0.37) / 200 for i in range(200)]  # never on a jump
+OPERATIONS = {"multiply": lambda a, b: a * b, "add": lambda a, b: a + b, "min": min, "max": max}
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+@pytest.mark.parametrize("a, b", [(A, SMOOTH), (SMOOTH, STEPS), (STEPS, A), (STEPS, CONSTANT), (CONSTANT, A), (STEPS, reverse(STEPS))])
+def test_arithmetic_is_that_of_the_values(operation, a, b):
+    result = combine(operation, a, b)
+    height = max(abs(y) for _, y in result.points)
+    for x in POSITIONS:
+        assert result.value(x) == pytest.approx(OPERATIONS[operation](a.value(x), b.value(x)), abs=2e-4 * height)
+    assert combine(operation, b, a) == result
+
+
+def test_arithmetic_keeps_what_it_can():
+    assert combine("multiply", SMOOTH, CONSTANT) == parse("0:4, 0.5:12, 1:2 smooth")
+    assert combine("add", parse("10:1, 3:2 step sigma"), CONSTANT) == parse("10:3, 3:4 step sigma")
+    assert combine("add", A, parse("0:3, 1:1")) == parse("0:4, 1:4")
+    assert combine("max", STEPS, CONSTANT).interpolation == "step"
+    assert combine("min", A, parse("0:3, 1:1")) == parse("0:1, 0.5:2, 1:1")
+    assert combine("add", parse("1"), parse("2")) == parse("3")
+
+
+def test_different_axes_do_not_mix():
+    with pytest.raises(ScheduleError, match="percent and sigma"):
+        combine("add", A, parse("10:1, 0:2 sigma"))
+
+
+@pytest.mark.parametrize("a", [A, SMOOTH, STEPS])
+@pytest.mark.parametrize("later", [0.25, -0.25, 0.0, 1.5])
+def test_shifted(a, later):
+    result = shift(a, later)
+    for x in POSITIONS:
+        assert result.value(x) == pytest.approx(a.value(x - later), abs=1e-3)
+
+
+def test_later_is_less_sigma():
+    assert shift(parse("10:1, 5:2 step sigma"), 2.0) == parse("8:1, 3:2 step sigma")
+    assert shift(CONSTANT, 0.5) == CONSTANT
+
+
+@pytest.mark.parametrize("a", [A, SMOOTH, STEPS, CONSTANT])
+def test_reversed(a):
+    result = reverse(a)
+    for x in POSITIONS:
+        assert result.value(x) == pytest.approx(a.value(1 - x))
+    assert a is STEPS or reverse(result) == a
+
+
+@pytest.mark.parametrize("a, b", [(A, SMOOTH), (A, STEPS), (STEPS, STEPS), (CONSTANT, A)])
+def test_concatenated(a, b):
+    result = concatenate(a, b, 0.25)
+    for x in POSITIONS:
+        assert result.value(x) == pytest.approx(a.value(x / 0.25) if x < 0.25 else b.value((x - 0.25) / 0.75), abs=1e-3)
+
+
+@pytest.mark.parametrize("call", [
+    lambda: reverse(parse("10:1, 0:2 sigma")), lambda: concatenate(A, parse("0:1, 9:2 steps"), 0.5),
+    lambda: concatenate(A, A, 0.0), lambda: combine("multiply", parse("0:1000, 1:2000"), parse("0:1000, 1:1")),
+    lambda: combine("add", Schedule(tuple((i / 2000, i) for i in range(1000))), Schedule(tuple((i / 2000, i) for i in range(1000, 2000)))),
+])
+def test_what_has_no_answer_is_refused(call):
+    with pytest.raises(ScheduleError):
+        call()

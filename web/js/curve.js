@@ -1,0 +1,281 @@
+// Schedules as text and as curves: the same grammar, numbers and interpolation as guidance/schedule.py, whose
+// docstring is the specification; tests/schedules.json holds the two together. Nothing here knows a page.
+
+export const INTERPOLATIONS = ["linear", "smooth", "step"]
+export const AXES = ["percent", "sigma", "steps"]
+const LIMIT = 1e6
+const MOST_POINTS = 1000
+
+const TOKEN = /[ \t\r\n]*(?:(?<number>[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+))|(?<word>[A-Za-z_]+)|(?<mark>[:,])|(?<other>[^ \t\r\n]))/gu
+const NUMBER = /^[+-]?(?:[0-9]{1,6}(?:\.[0-9]{0,9})?|\.[0-9]{1,9})$/
+
+export class ScheduleError extends Error {}
+
+// A schedule: {points: [[position, value], ...] ascending, interpolation, axis}. Never changed, only replaced.
+export function schedule(points, interpolation = "linear", axis = "percent") {
+  const sorted = points.map(([x, y]) => [tidy(x), tidy(y)]).sort((a, b) => a[0] - b[0])
+  if (sorted.length < 1 || sorted.length > MOST_POINTS) {
+    throw new ScheduleError(`A schedule has 1 to ${MOST_POINTS} points, not ${sorted.length}.`)
+  }
+  for (let i = 1; i < sorted.length; i++) {
+    if (sorted[i][0] === sorted[i - 1][0]) {
+      throw new ScheduleError(`Two points are at ${number(sorted[i][0])}; each needs a position of its own.`)
+    }
+  }
+  for (const [x] of sorted) {
+    if (x < 0 || (axis === "percent" && x > 1)) {
+      const allowed = axis === "percent" ? "0 to 1" : "0 or more"
+      throw new ScheduleError(`A point is at ${number(x)}; on the ${axis} axis positions are ${allowed}.`)
+    }
+  }
+  if (sorted.length === 1) return { points: [[0, sorted[0][1]]], interpolation: "linear", axis: "percent" }
+  return { points: sorted, interpolation, axis }
+}
+
+export function parse(text) {
+  const tokens = [...text.matchAll(TOKEN)].map(match => {
+    const [kind, value] = Object.entries(match.groups).find(([, value]) => value !== undefined)
+    return { kind, value, position: [...text.slice(0, match.index + match[0].length - value.length)].length }
+  })
+  tokens.push({ kind: "end", value: "the end", position: [...text].length })
+  let at = 0
+
+  const fail = expected => {
+    const { value, position } = tokens[at]
+    throw new ScheduleError(`"${value}" at position ${position}, where ${expected} belongs`)
+  }
+  const takeNumber = () => {
+    const { kind, value } = tokens[at]
+    if (kind !== "number" || !NUMBER.test(value)) fail("a number with up to 6 digits and 9 decimals")
+    at++
+    return Number(value)
+  }
+
+  let points = [[0, takeNumber()]]
+  if (tokens[at].value === ":") {
+    at = 0
+    points = []
+    for (;;) {
+      const x = takeNumber()
+      if (tokens[at].value !== ":") fail("':'")
+      at++
+      points.push([x, takeNumber()])
+      if (tokens[at].value !== ",") break
+      at++
+    }
+  }
+  let interpolation, axis
+  while (tokens[at].kind === "word") {
+    const word = tokens[at].value
+    if (INTERPOLATIONS.includes(word) && !interpolation) interpolation = word
+    else if (AXES.includes(word) && !axis) axis = word
+    else fail(`one of ${[...INTERPOLATIONS, ...AXES].join(", ")}`)
+    at++
+  }
+  if (tokens[at].kind !== "end") fail("',' or the end")
+  return schedule(points, interpolation, axis)
+}
+
+export function format({ points, interpolation, axis }) {
+  if (points.length === 1) return number(points[0][1])
+  const inRunOrder = axis === "sigma" ? points.toReversed?.() ?? [...points].reverse() : points
+  const words = [interpolation === "linear" ? "" : interpolation, axis === "percent" ? "" : axis].filter(Boolean)
+  return [inRunOrder.map(([x, y]) => `${number(x)}:${number(y)}`).join(", "), ...words].join(" ")
+}
+
+// The value as a function of the position on the schedule's own axis.
+export function curve({ points, interpolation, axis }) {
+  const slopes = interpolation === "smooth" && points.length > 1 ? monotoneSlopes(points) : []
+  const last = points.length - 1
+  return x => {
+    if (x <= points[0][0]) return points[0][1]
+    if (x >= points[last][0]) return points[last][1]
+    let i = points.findIndex(point => point[0] > x) - 1
+    const [x0, y0] = points[i]
+    const [x1, y1] = points[i + 1]
+    if (interpolation === "step") return axis === "sigma" && x > x0 ? y1 : y0
+    const width = x1 - x0
+    const t = (x - x0) / width
+    if (interpolation === "linear") return y0 + t * (y1 - y0)
+    const t2 = t * t
+    const t3 = t2 * t
+    return (2 * t3 - 3 * t2 + 1) * y0 + (t3 - 2 * t2 + t) * width * slopes[i] + (3 * t2 - 2 * t3) * y1 + (t3 - t2) * width * slopes[i + 1]
+  }
+}
+
+function monotoneSlopes(points) {
+  const secants = points.slice(1).map(([x, y], i) => (y - points[i][1]) / (x - points[i][0]))
+  const inner = secants.slice(1).map((b, i) => (secants[i] * b > 0 ? (secants[i] + b) / 2 : 0))
+  const slopes = [secants[0], ...inner, secants[secants.length - 1]]
+  secants.forEach((secant, i) => {
+    if (secant === 0) {
+      slopes[i] = slopes[i + 1] = 0
+      return
+    }
+    const before = slopes[i] / secant
+    const after = slopes[i + 1] / secant
+    const steepness = Math.sqrt(before * before + after * after)
+    if (steepness > 3) {
+      slopes[i] *= 3 / steepness
+      slopes[i + 1] *= 3 / steepness
+    }
+  })
+  return slopes
+}
+
+function tidy(value) {
+  const rounded = Number(Number(value).toFixed(9)) + 0 // + 0 makes -0 into 0
+  if (!Number.isFinite(rounded) || Math.abs(rounded) >= LIMIT) {
+    throw new ScheduleError(`${value} is not a number between -1000000 and 1000000.`)
+  }
+  return rounded
+}
+
+export function number(value) {
+  return value.toFixed(9).replace(/\.?0+$/, "")
+}
+
+// ---- edits: each takes a schedule and gives another one
+
+// Move a point; it stays between its neighbours, `gap` away from them.
+export function movePoint({ points, interpolation, axis }, index, x, y, gap = 1e-3) {
+  const lowest = index > 0 ? points[index - 1][0] + gap : 0
+  const highest = index < points.length - 1 ? points[index + 1][0] - gap : axis === "percent" ? 1 : LIMIT - 1
+  const held = lowest <= highest ? clamp(x, lowest, highest) : points[index][0]
+  const value = clamp(y, 1 - LIMIT, LIMIT - 1)
+  return schedule(points.map((point, i) => (i === index ? [held, value] : point)), interpolation, axis)
+}
+
+// Add a point, or move the one that is there already: [schedule, its index].
+export function addPoint(old, x, y) {
+  const others = old.points.filter(([position]) => position !== tidy(x))
+  if (others.length === MOST_POINTS) return [old, 0]
+  const next = schedule([...others, [x, y]], old.interpolation, old.axis)
+  return [next, next.points.findIndex(([position]) => position === tidy(x))]
+}
+
+export function removePoint({ points, interpolation, axis }, index) {
+  if (points.length === 1) return schedule(points)
+  return schedule(points.filter((_, i) => i !== index), interpolation, axis)
+}
+
+// ---- axes
+
+// A run, as its last report told: rows [sigma, percent] for every step, and one for the end.
+const COLUMN = { sigma: run => run.map(row => row[0]), percent: run => run.map(row => row[1]), steps: run => run.map((_, i) => i) }
+// Before a run has told: a model from sigma 14.6 in 20 steps, with everything evenly spaced.
+const NO_RUN = [[14.6, 0], [0, 1]]
+const NO_RUN_STEPS = 20
+
+export function convert(x, from, to, run) {
+  if (from === to) return x
+  const table = run ?? NO_RUN
+  const steps = run ? 1 : NO_RUN_STEPS
+  const scaled = axis => COLUMN[axis](table).map(value => (axis === "steps" ? value * steps : value))
+  return lookUp(x, scaled(from), scaled(to))
+}
+
+function lookUp(x, xs, ys) {
+  const rising = xs[xs.length - 1] >= xs[0]
+  const after = xs.findIndex(value => (rising ? value >= x : value <= x))
+  if (after === 0) return ys[0]
+  if (after < 0) return ys[ys.length - 1]
+  const t = (x - xs[after - 1]) / (xs[after] - xs[after - 1])
+  return ys[after - 1] + t * (ys[after] - ys[after - 1])
+}
+
+// The same curve over another unit; points that fall on one another there become one.
+export function onAxis(old, axis, run) {
+  if (old.points.length === 1) {
+    const end = axis === "percent" ? 1 : convert(axis === "sigma" ? 0 : 1, "percent", axis, run)
+    return schedule([[0, old.points[0][1]], [end, old.points[0][1]]], old.interpolation, axis)
+  }
+  const positions = new Map(old.points.map(([x, y]) => [tidy(round(convert(x, old.axis, axis, run), 1e-4)), y]))
+  return schedule([...positions], old.interpolation, axis)
+}
+
+// How an axis is drawn: `unit` from a position to 0 (left, the start of the run) .. 1 (right), and `position` back.
+export function axisView({ points, axis }, run) {
+  const last = points[points.length - 1][0]
+  if (axis === "percent") return { end: 1, grid: 0.05, resolution: 0.001, unit: x => x, position: u => u, ticks: [0, 0.25, 0.5, 0.75, 1] }
+  if (axis === "steps") {
+    const end = Math.max(last, run ? run.length - 2 : NO_RUN_STEPS - 1, 1)
+    return { end, grid: 1, resolution: 0.1, unit: x => x / end, position: u => u * end, ticks: ticks(0, end, 5) }
+  }
+  const end = Math.max(last, run ? run[0][0] : last)
+  const power = end > 2 ? 3 : 1 // most of a run is at small sigmas, so a long axis is drawn by cube roots
+  const marks = [1, 0.5, 0.2, 0.1, 0.05, 0.01, 0.001, 0].map(part => nice(part * end))
+  return {
+    end, grid: end > 2 ? 0.5 : 0.05, resolution: 0.001, ticks: power === 1 ? ticks(0, end, 5) : [0, ...marks.filter(x => x > end / 200 && x <= end)],
+    unit: x => 1 - (x / end) ** (1 / power), position: u => end * (1 - u) ** power,
+  }
+}
+
+// ---- numbers to look at
+
+export const clamp = (x, low, high) => Math.min(Math.max(x, low), high)
+export const round = (x, grid) => Number((Math.round(x / grid) * grid).toFixed(9))
+
+// The largest of 1, 2, 5 times a power of ten that is not above x.
+export function nice(x) {
+  if (!(x > 0)) return 0
+  const power = 10 ** Math.floor(Math.log10(x) + 1e-9)
+  return Number((([5, 2].find(digit => digit * power <= x * (1 + 1e-9)) ?? 1) * power).toPrecision(6))
+}
+
+export function ticks(low, high, count) {
+  const step = nice(((high - low) / count) * 1.5) || 1
+  const first = Math.ceil(low / step - 1e-9)
+  return Array.from({ length: Math.floor(high / step + 1e-9) - first + 1 }, (_, i) => round((first + i) * step, step / 10))
+}
+
+// The y-range that shows all values: from 0 or below, with some room above.
+export function rangeOf({ points }) {
+  const values = points.map(([, y]) => y)
+  const low = Math.min(0, ...values)
+  const high = Math.max(...values, low + 1e-3)
+  const step = nice((high - low) / 4)
+  return [Math.floor(low / step + 1e-9) * step, round((Math.floor((high * 1.02) / step) + 1) * step, step / 10)]
+}
+
+// ---- presets: the shapes of guidance/presets.py over t/T, here with a few points to drag
+
+const density = (t, a, b) => (gamma(a + b) / (gamma(a) * gamma(b))) * t ** (a - 1) * (1 - t) ** (b - 1)
+const gamma = n => (n <= 1 ? 1 : (n - 1) * gamma(n - 1)) // of whole numbers
+
+export const SHAPES = {
+  "linear up": t => 2 * (1 - t),
+  "linear down": t => 2 * t,
+  "cosine up": t => 1 + Math.cos(Math.PI * t),
+  "cosine down": t => 1 - Math.cos(Math.PI * t),
+  "low-high-low": t => 2 * (1 - Math.abs(2 * t - 1)),
+  "powered cosine": (t, power = 4) => (1 - Math.cos(Math.PI * (1 - t) ** power)) / 2,
+  exponential: (t, rate = 0.693) => Math.exp(rate * (1 - t)),
+  beta: (t, a = 2, b = 3) => density(t, a, b),
+}
+const POINTS = { "linear up": 2, "linear down": 2, "low-high-low": 3 }
+export const PRESETS = ["constant", "linear up", "linear down", "cosine up", "cosine down", "clamp-linear",
+  "powered cosine", "interval", "low-high-low", "exponential", "beta"]
+
+// As guidance/presets.py: scale is the mean where the shape has one of 1; off is the value that does nothing.
+export function preset(name, scale, off) {
+  const cent = y => round(y, 0.01)
+  if (name === "constant") return schedule([[0, scale]])
+  if (name === "interval") return schedule([[10.84, off], [5.42, scale], [0.28, off]], "step", "sigma")
+  if (name === "clamp-linear") {
+    const floor = off + 0.3 * (scale - off)
+    return schedule([[0, cent(floor)], [0.15, cent(floor)], [1, cent(off + 2 * (scale - off))]])
+  }
+  const count = POINTS[name] ?? 7
+  const points = Array.from({ length: count }, (_, i) => i / (count - 1))
+    .map(percent => [round(percent, 0.001), cent(off + (scale - off) * SHAPES[name](1 - percent))])
+  return schedule(points, count > 3 ? "smooth" : "linear")
+}
+
+// What a preset should keep of a curve: its mean, and whether it goes below 1, which for a cfg is off.
+export function level(old, run) {
+  const f = curve(old)
+  const view = axisView(old, run)
+  const values = Array.from({ length: 64 }, (_, i) => f(view.position((i + 0.5) / 64)))
+  return { scale: round(values.reduce((a, b) => a + b) / 64, 0.01), off: Math.min(...values) < 1 ? 0 : 1 }
+}
