@@ -6,7 +6,7 @@ host's own batch, APPLY_MODEL tells the rows apart, and the post-cfg function ha
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -15,10 +15,12 @@ import comfy.sampler_helpers
 from comfy.patcher_extension import WrappersMP
 
 from ..guidance.core import UNCOND, Prompt, Recipe
+from ..guidance.schedule import Schedule
 from .attention import ROWS, Rows
 from .conds import active, pair_scale
 from .report import report
 from .run import TAGS, Evaluation, Run, untagged
+from .telemetry import watched
 
 CHAIN = "guidance_chain"  # in model_options: the links of the chain, in wire order
 RUN = "guidance_run"  # in one run's own copy of model_options
@@ -33,9 +35,10 @@ class Link(NamedTuple):
     recipe: Recipe
     conds: Mapping[str, list]
     node_id: str | None
+    schedules: tuple[tuple[Schedule, Callable], ...] = ()  # its knobs that change over the run; see telemetry.py
 
 
-def attach(model, name, recipe, conds=None, node_id=None):
+def attach(model, name, recipe, conds=None, node_id=None, schedules=()):
     """A clone of the model whose chain ends with one more strategy. The model that came in is not changed."""
     for conditioning in (conds or {}).values():
         if comfy.sampler_helpers.cond_has_hooks(conditioning):
@@ -46,7 +49,7 @@ def attach(model, name, recipe, conds=None, node_id=None):
         for kind, wrapper in WRAPPERS.items():
             patched.add_wrapper_with_key(kind, CHAIN, wrapper)
         patched.set_model_sampler_post_cfg_function(post_cfg)
-    patched.model_options[CHAIN] = (*links, Link(name, recipe, conds or {}, node_id))
+    patched.model_options[CHAIN] = (*links, Link(name, recipe, conds or {}, node_id, schedules))
     return patched
 
 
@@ -62,6 +65,8 @@ def outer_sample(executor, noise, latent_image, sampler, sigmas, *args, **kwargs
                 guider.conds[key] = comfy.sampler_helpers.convert_cond(conditioning)
         check_hooks(guider.model_options)
         report(run, pair_scale(guider))
+        with watched(run):
+            return executor(noise, latent_image, sampler, sigmas, *args, **kwargs)
     return executor(noise, latent_image, sampler, sigmas, *args, **kwargs)
 
 
@@ -78,6 +83,7 @@ def predict_noise(executor, x, timestep, model_options={}, seed=None):
             changed["conds"] = {**guider.conds, "negative": guider.conds[moment.uncond.key]}
         else:
             moment = replace(moment, uncond=UNCOND)
+    run.watch(moment)
     if moment.combined != scale:
         changed |= {name: moment.combined for name in ("cfg", "cfg1", "cfg2") if hasattr(guider, name)}
     if UNCOND in moment.asked:

@@ -1,19 +1,22 @@
 """What nodes accept: knobs that take a number or a schedule, checked in one sentence before sampling starts."""
 
 import dataclasses
+from collections.abc import Sequence
 from math import isfinite
 
 from comfy_api.latest import io
 
-from ..guidance.schedule import Schedule, parse
+from ..guidance.schedule import PerStep, Schedule, parse
 
 ScheduleType = io.Custom("GUIDANCE_SCHEDULE")
+CurveType = io.Custom("CURVE")  # ComfyUI's own curves, from 0.18 on
+SCHEDULE_TYPES = [ScheduleType, CurveType]
 
 
 def number(id, default, low, high, tooltip, step=0.01):
-    """A number in [low, high] that may change over the run: a widget that also takes a schedule's link or text."""
+    """A number in [low, high] that may change over the run: a widget that also takes a schedule's link."""
     widget = io.Float.Input(id, default=default, min=low, max=high, step=step, tooltip=tooltip)
-    return io.MultiType.Input(widget, types=[io.Float, ScheduleType])
+    return io.MultiType.Input(widget, types=[io.Float, *SCHEDULE_TYPES])
 
 
 def checked(inputs, knobs):
@@ -23,9 +26,11 @@ def checked(inputs, knobs):
 
 def check(input, value):
     widget = getattr(input, "input_override", None) or input
+    schedulable = widget is not input
+    if schedulable:
+        value = as_schedule(value)
     if not isinstance(widget, (io.Float.Input, io.Int.Input)):
         return value
-    schedulable = widget is not input
     if isinstance(value, str):
         try:
             value = float(value)
@@ -38,6 +43,24 @@ def check(input, value):
         if not isfinite(y) or not widget.min <= y <= widget.max:
             raise ValueError(f"{input.id} is {y:g}; it has to be between {widget.min:g} and {widget.max:g}.")
     return value
+
+
+def as_schedule(value):
+    """ComfyUI's curves and lists of numbers as Schedules; numbers, texts and Schedules as they are."""
+    if isinstance(value, dict) and "points" in value:  # a curve's widget
+        interpolation = value.get("interpolation")
+        return Schedule(_one_each(value["points"]), "linear" if interpolation == "linear" else "smooth")
+    if hasattr(value, "interp") and hasattr(value, "points"):  # a curve's link
+        if type(value).__name__ in ("LinearCurve", "MonotoneCubicCurve"):
+            return Schedule(_one_each(value.points), "linear" if type(value).__name__ == "LinearCurve" else "smooth")
+        return Schedule(tuple((i / 100, value.interp(i / 100)) for i in range(101)))
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return PerStep([float(y) for y in value])
+    return value
+
+
+def _one_each(points):
+    return tuple(dict((min(max(float(x), 0.0), 1.0), float(y)) for x, y in points).items())
 
 
 def schema(**fields):

@@ -7,7 +7,7 @@ from comfy_api.latest import io
 
 from .. import guidance
 from .attention import choose_layers, install
-from .inputs import ScheduleType, check, number
+from .inputs import SCHEDULE_TYPES, check, number
 from .strategy import Strategy, check_window, window
 
 
@@ -25,7 +25,7 @@ class CFG(Strategy):
         io.MultiType.Input(
             io.String.Input("scale", default="", tooltip="Empty: the sampler's cfg. A number: this cfg instead. A schedule "
                             "such as 0:7.5, 0.5:6, 1:1 changes it over the run. 1 is no guidance, 0 ignores the prompt."),
-            types=[io.String, ScheduleType, io.Float],
+            types=[io.String, io.Float, *SCHEDULE_TYPES],
         ),
         *window("Guide"),
     ]
@@ -40,6 +40,10 @@ class CFG(Strategy):
         else:
             scale = None
         return model, partial(cfg_in_interval, scale, **limits), {}
+
+    @classmethod
+    def applied(cls, knobs, schedule, moment):
+        return moment.combined  # 1 outside the interval, and another scale where a later strategy sets it
 
 
 def cfg_in_interval(scale, start, end, unit):

@@ -1,7 +1,11 @@
 """What all strategy nodes share: a MODEL in and out, knobs checked at the node, one more link on the chain."""
 
+from functools import partial
+
 from comfy_api.latest import io
 
+from ..guidance.interval import inside
+from ..guidance.schedule import Schedule
 from .host import attach
 from .inputs import checked, schema
 
@@ -31,14 +35,23 @@ class Strategy(io.ComfyNode):
 
     @classmethod
     def execute(cls, model, **knobs):
-        patched, recipe, conds = cls.prepare(model, **checked(cls.inputs, knobs))
+        knobs = checked(cls.inputs, knobs)
+        patched, recipe, conds = cls.prepare(model, **knobs)
         node_id = getattr(cls.hidden, "unique_id", None)
-        return io.NodeOutput(attach(patched, cls.title, recipe, conds, node_id))
+        schedules = tuple((knob, partial(cls.applied, knobs, knob)) for knob in knobs.values() if isinstance(knob, Schedule))
+        return io.NodeOutput(attach(patched, cls.title, recipe, conds, node_id, schedules))
 
     @classmethod
     def prepare(cls, model, **knobs):
         """From checked knobs to (model, recipe, further conditionings by key)."""
         raise NotImplementedError
+
+    @classmethod
+    def applied(cls, knobs, schedule, moment):
+        """What a knob's schedule came to at a planned moment; None where the strategy was off."""
+        if "unit" in knobs and not inside(moment, knobs["start"], knobs["end"], knobs["unit"]):
+            return None
+        return schedule(moment)
 
 
 def window(tooltip):
