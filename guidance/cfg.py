@@ -1,7 +1,5 @@
 """Classifier-free guidance. Ho & Salimans 2022, https://arxiv.org/abs/2207.12598"""
 
-from dataclasses import replace
-
 from .core import Step
 from .schedule import at
 
@@ -12,4 +10,4 @@ def cfg(scale):
     scale: a number or a Schedule; 1 is pure cond (and uncond is not computed), 0 pure uncond.
     The host combines; this step only says by how much.
     """
-    return Step(plan=lambda moment: replace(moment, scale=at(scale, moment)))
+    return Step(plan=lambda moment: moment.at_scale(at(scale, moment)))

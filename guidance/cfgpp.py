@@ -1,7 +1,5 @@
 """CFG++. Chung et al. 2024, https://arxiv.org/abs/2406.08070"""
 
-from dataclasses import replace
-
 from .core import Step
 from .schedule import at
 
@@ -18,6 +16,6 @@ def cfgpp(strength=0.6):
         sigma, landing, alpha = moment.sigma, moment.landing, moment.space.alpha
         moved = sigma * alpha(landing) - landing * alpha(sigma)
         gain = sigma * alpha(landing) / moved if moved else 1.0  # no move: any scale gives the same x
-        return replace(moment, scale=at(strength, moment) * gain)
+        return moment.at_scale(at(strength, moment) * gain)
 
     return Step(plan)

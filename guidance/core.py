@@ -104,6 +104,7 @@ class Moment:
     timeline: Timeline
     asked: frozenset[Branch] = frozenset()
     uncond: Branch = UNCOND
+    rescaled: bool = False  # whether a step has chosen the scale
     skip: bool = False  # leave uncond out of this evaluation, unless a step has asked for it
     embed: Callable[[Tensor], Tensor] | None = None  # what happens to the prompt's embedding (B, tokens, width) first
 
@@ -126,6 +127,10 @@ class Moment:
     @property
     def space(self) -> Space:
         return self.timeline.space
+
+    def at_scale(self, scale: float) -> "Moment":
+        """This scale instead of the sampler's, for every guider's every scale."""
+        return replace(self, scale=scale, rescaled=True)
 
     def ask(self, *branches: Branch) -> "Moment":
         return replace(self, asked=self.asked | set(branches))

@@ -1,7 +1,5 @@
 """Guidance in a limited interval. Kynkäänniemi et al. 2024, https://arxiv.org/abs/2404.07724"""
 
-from dataclasses import replace
-
 from .core import Step
 
 CLOSE = 1 + 1e-5  # sigmas come from float32 arithmetic, and one on the boundary must not fall off it
@@ -18,4 +16,4 @@ def interval(start=5.42, end=0.28, unit="sigma"):
 
     start, end: in `unit`, "sigma" or "percent", in the order in which the run meets them.
     """
-    return Step(plan=lambda moment: moment if inside(moment, start, end, unit) else replace(moment, scale=1.0))
+    return Step(plan=lambda moment: moment if inside(moment, start, end, unit) else moment.at_scale(1.0))

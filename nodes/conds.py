@@ -35,7 +35,7 @@ def active(cond, sigma):
     )
 
 
-def index_of(conds, cond, default):
+def index_of(conds, cond, default=None):
     """The position of this very list in a batch of conditionings."""
     return next((i for i, other in enumerate(conds) if other is cond and cond is not None), default)
 
@@ -56,6 +56,21 @@ def fill_inactive(own, conds, predictions, sigma):
         if missing[i] and present:
             filled[i] = predictions[present[0]].clone()
     return filled
+
+
+def embedded(conds, embed, batch):
+    """The prompts among a guider's processed conditionings, their token embeddings (batch, tokens, width) passed
+    through `embed`; None where the model does not read them as such."""
+    edited = {}
+    for name in {"positive", "middle"} & conds.keys():
+        edited[name] = [dict(entry) for entry in conds[name]]
+        for entry in edited[name]:
+            tokens = entry["model_conds"].get("c_crossattn")
+            if tokens is None:
+                return None
+            y = tokens.cond.expand(batch, -1, -1) if len(tokens.cond) == 1 else tokens.cond
+            entry["model_conds"] = {**entry["model_conds"], "c_crossattn": type(tokens)(embed(y.float()).to(y.dtype))}
+    return edited
 
 
 def _float32(value):

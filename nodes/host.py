@@ -1,8 +1,9 @@
 """The bridge to ComfyUI: a chain on a model clone, made anew for each sampling run, one forward per evaluation.
 
-No single-slot hook is taken. Four wrappers and one entry in the post-cfg list do it all:
-OUTER_SAMPLE starts a run, PREDICT_NOISE plans an evaluation, CALC_COND_BATCH adds the planned predictions to the
-host's own batch, APPLY_MODEL tells the rows apart, and the post-cfg function hands the host's answer to the chain.
+No single-slot hook is taken. Five wrappers and one entry in the post-cfg list do it all:
+OUTER_SAMPLE starts a run, SAMPLER_SAMPLE its weak models, PREDICT_NOISE plans an evaluation, CALC_COND_BATCH adds
+the planned predictions to the host's own batch, APPLY_MODEL tells the rows apart, and the post-cfg function hands the
+host's answer to the chain.
 """
 
 import logging
@@ -17,7 +18,7 @@ from comfy.patcher_extension import WrappersMP
 from ..guidance.core import UNCOND, Prompt, Recipe
 from ..guidance.schedule import Schedule
 from .attention import ROWS, Rows
-from .conds import active, pair_scale
+from .conds import active, embedded, pair_scale
 from .report import report
 from .run import TAGS, Evaluation, Run, untagged
 from .telemetry import watched
@@ -29,11 +30,15 @@ log = logging.getLogger("comfyui-guidance")
 
 
 class Link(NamedTuple):
-    """One strategy on the wire. conds: further CONDITIONINGs, by the keys that its Prompt branches name."""
+    """One strategy on the wire.
+
+    conds: further CONDITIONINGs, by the keys that its Prompt branches name; or a function that makes one of the
+        guider's conditionings, as they are before the model processes them.
+    """
 
     name: str
     recipe: Recipe
-    conds: Mapping[str, list]
+    conds: Mapping[str, list | Callable]
     node_id: str | None
     schedules: tuple[tuple[Schedule, Callable], ...] = ()  # its knobs that change over the run; see telemetry.py
 
@@ -41,7 +46,7 @@ class Link(NamedTuple):
 def attach(model, name, recipe, conds=None, node_id=None, schedules=()):
     """A clone of the model whose chain ends with one more strategy. The model that came in is not changed."""
     for conditioning in (conds or {}).values():
-        if comfy.sampler_helpers.cond_has_hooks(conditioning):
+        if not callable(conditioning) and comfy.sampler_helpers.cond_has_hooks(conditioning):
             raise ValueError(f"{name} cannot take a conditioning with hooks (scheduled LoRAs or hooked ControlNets).")
     patched = model.clone()
     links = patched.model_options.get(CHAIN, ())
@@ -62,12 +67,26 @@ def outer_sample(executor, noise, latent_image, sampler, sigmas, *args, **kwargs
         guider.model_options[RUN] = run
         for link in run.links:
             for key, conditioning in link.conds.items():
-                guider.conds[key] = comfy.sampler_helpers.convert_cond(conditioning)
+                made = conditioning(guider.conds) if callable(conditioning) else None
+                guider.conds[key] = made or comfy.sampler_helpers.convert_cond(conditioning)
         check_hooks(guider.model_options)
         report(run, pair_scale(guider))
         with watched(run):
             return executor(noise, latent_image, sampler, sigmas, *args, **kwargs)
     return executor(noise, latent_image, sampler, sigmas, *args, **kwargs)
+
+
+def sampler_sample(executor, guider, sigmas, extra_args, callback, noise, latent_image=None, denoise_mask=None, *args):
+    run = guider.model_options.get(RUN)
+    weak = run.weak.values() if run else ()
+    try:
+        for model in weak:
+            model.begin(noise, sigmas, run.shapes, latent_image=latent_image, denoise_mask=denoise_mask,
+                        seed=extra_args.get("seed"))
+        return executor(guider, sigmas, extra_args, callback, noise, latent_image, denoise_mask, *args)
+    finally:
+        for model in weak:
+            model.patcher.cleanup()
 
 
 def predict_noise(executor, x, timestep, model_options={}, seed=None):
@@ -81,11 +100,20 @@ def predict_noise(executor, x, timestep, model_options={}, seed=None):
     if isinstance(moment.uncond, Prompt):
         if active(guider.conds[moment.uncond.key], moment.sigma):
             changed["conds"] = {**guider.conds, "negative": guider.conds[moment.uncond.key]}
+            if hasattr(guider, "uncond_model_patcher"):
+                run.say_once(f"{type(guider).__name__} has a negative of its own for its second model, so a plain "
+                             "negative prompt on the main model has no effect; weighted and perp-neg have.")
         else:
             moment = replace(moment, uncond=UNCOND)
     run.watch(moment)
-    if moment.combined != scale:
+    if moment.rescaled or moment.combined != scale:
         changed |= {name: moment.combined for name in ("cfg", "cfg1", "cfg2") if hasattr(guider, name)}
+    if moment.embed:
+        conds = embedded(guider.conds, moment.embed, len(x))
+        if conds is None:
+            run.say_once("The prompt was not changed: this model does not read it through cross-attention.")
+        else:
+            changed["conds"] = {**changed.get("conds", guider.conds), **conds}
     if UNCOND in moment.asked:
         model_options = {**model_options, "disable_cfg1_optimization": True}
     before = {name: getattr(guider, name) for name in changed}
@@ -149,6 +177,7 @@ def check_hooks(model_options):
 
 WRAPPERS = {
     WrappersMP.OUTER_SAMPLE: outer_sample,
+    WrappersMP.SAMPLER_SAMPLE: sampler_sample,
     WrappersMP.PREDICT_NOISE: predict_noise,
     WrappersMP.CALC_COND_BATCH: calc_cond_batch,
     WrappersMP.APPLY_MODEL: apply_model,

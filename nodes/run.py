@@ -8,7 +8,8 @@ from functools import lru_cache
 import comfy.samplers
 import comfy.utils
 
-from ..guidance.core import UNCOND, Perturbed, Prompt, Timeline, chain, guide
+from ..guidance.core import UNCOND, Perturbed, Prompt, Timeline, Weak, chain, guide
+from . import weak
 from .conds import active, fill_inactive, index_of, pair_cond
 from .sampling import landing_of, percent_of, space_of
 
@@ -31,6 +32,7 @@ class Run:
         self.guider, self.links, self.shapes = guider, links, shapes
         # Packed latents (video with audio) are guided stream by stream, so each has steps of its own.
         self.streams = [self.fresh_steps() for _ in shapes]
+        self.weak = weak.found(guider, pair_cond(guider) or [])
         self.evaluation = None
         self.uuids, self.said = {}, set()
         # A copy on the CPU, so that asking it never waits for the device.
@@ -69,20 +71,27 @@ class Evaluation:
         """The host's batch with our entries in front, so that its own cond stays the first of its kind."""
         self.batched = True
         own, self.base = self.run.guider.conds, pair_cond(self.run.guider)
-        cond, uncond = index_of(conds, self.base, 0), index_of(conds, own.get("negative"), len(conds) - 1)
-        branches = self.wanted()
-        tags = [Tag(branch, uncond if isinstance(branch, Prompt) else cond) for branch in branches]
+        cond, uncond = index_of(conds, self.base, 0), index_of(conds, own.get("negative"))
+        branches = [branch for branch in self.wanted() if not isinstance(branch, Weak)]
+        negative = len(conds) - 1 if uncond is None else uncond
+        tags = [Tag(branch, negative if isinstance(branch, Prompt) else cond) for branch in branches]
         if tags:
             model_options = tagged(model_options, tags)
         out = executor(model, [*self.entries(branches, self.base), *conds], x, timestep, model_options)
         self.keep(tags, out)
         out = fill_inactive(own, conds, out[len(tags):], self.moment.sigma)
-        self.cond, self.uncond = out[cond], None if conds[uncond] is None else out[uncond]
+        self.cond, self.uncond = out[cond], None if uncond is None else out[uncond]
         return out
 
     def predict(self, branches, base, model, x, sigma, model_options):
         """A forward of their own, for branches that the guider's batch could not carry."""
         self.batched = True
+        for branch in branches:
+            if isinstance(branch, Weak):
+                self.branches[branch] = self.run.weak[branch.key].predict(x, sigma)
+        branches = [branch for branch in branches if not isinstance(branch, Weak)]
+        if not branches:
+            return
         tags = [Tag(branch, int(isinstance(branch, Prompt))) for branch in branches]
         entries = self.entries(branches, base)
         self.keep(tags, comfy.samplers.calc_cond_batch(model, entries, x, sigma, tagged(model_options, tags)))
