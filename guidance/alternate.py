@@ -1,0 +1,20 @@
+"""Guidance at every other step. devNegative-asm 2023, https://github.com/AUTOMATIC1111/stable-diffusion-webui/pull/9177"""
+
+from dataclasses import replace
+
+from .core import Step
+from .interval import inside
+
+
+def alternate(every=2, start=0.0, end=1.0, unit="percent"):
+    """In the window, guide at one step in `every`; at the others cond alone is computed, and used.
+
+    every: 1 guides everywhere. The first step of the run is guided.
+    A sampler that evaluates the model more than once per step guides by the step that each evaluation is nearest to.
+    """
+
+    def plan(moment):
+        unguided = int(moment.step) % every != 0 and inside(moment, start, end, unit)
+        return replace(moment, skip=True) if unguided else moment
+
+    return Step(plan)

@@ -1,0 +1,147 @@
+"""The menu of strategies about conditionings: what stands for no prompt, and noise on the prompt."""
+
+from functools import partial
+from uuid import uuid4
+
+import comfy.sampler_helpers
+import folder_paths
+import torch
+from comfy_api.latest import io
+from safetensors.torch import load_file
+
+from .. import guidance
+from .inputs import number
+from .strategies import as_negative
+from .strategy import Strategy, check_window, window
+
+NO_FILE = "none"
+
+
+class Null(Strategy):
+    node_id = "GuidanceNull"
+    category = "guidance/more"
+    title = "Null prompt"
+    about = (
+        "What stands for 'no prompt' in CFG, in place of the sampler's negative. Best is what the model was trained with: "
+        "an empty prompt for SD1.5, zeros for SDXL. independent (ICG) is for models that were never trained without a "
+        "prompt; mean is an experiment that nobody has published. 2 rows, like CFG; none where cfg is 1."
+    )
+    aliases = ["null prompt", "zero out", "ConditioningZeroOut", "icg", "independent condition guidance", "empty uncond",
+               "Support empty uncond", "learned null", "unconditional"]
+    inputs = [
+        io.Combo.Input("null", options=["zeros", "empty prompt", "independent", "mean", "file"], default="zeros",
+                       tooltip="zeros: tokens and pooled embedding all 0. empty prompt: needs clip. independent: random "
+                       "tokens with the prompt's mean and deviation. mean: every token is the mean of the prompt's. "
+                       "file: a learned null, see embedding."),
+        io.Int.Input("seed", default=0, min=0, max=2**63 - 1, control_after_generate=False,
+                     tooltip="independent only: which random tokens."),
+        io.Combo.Input("embedding", options=[NO_FILE], default=NO_FILE, tooltip="file only: a .safetensors in the "
+                       "embeddings folder with what the text encoder would have put out: a tensor (tokens, width), and "
+                       "one (width) for the pooled embedding if the model has it. For a textual inversion write "
+                       "embedding:name in the negative prompt instead."),
+        *window("Use it"),
+        io.Clip.Input("clip", optional=True, tooltip="empty prompt only."),
+    ]
+
+    @classmethod
+    def define_schema(cls):
+        files = [name for name in folder_paths.get_filename_list("embeddings") if name.endswith(".safetensors")]
+        next(given for given in cls.inputs if given.id == "embedding").options = [NO_FILE, *files]
+        return super().define_schema()
+
+    @classmethod
+    def prepare(cls, model, null, seed, embedding, start, end, unit, clip=None):
+        key = f"guidance_{uuid4().hex}"
+        limits = check_window(start, end, unit)
+        if null == "empty prompt":
+            if clip is None:
+                raise ValueError("GuidanceNull: for the empty prompt connect clip.")
+            made = as_negative(clip.encode_from_tokens_scheduled(clip.tokenize("")))
+        elif null == "file":
+            made = partial(from_prompt, partial(learned, read_null(embedding)))
+        else:
+            made = partial(from_prompt, {"zeros": zeros, "mean": mean, "independent": partial(independent, seed)}[null])
+        return model, partial(guidance.negative_instead, key, **limits), {key: made}
+
+
+def from_prompt(null, conds):
+    """The guider's prompt with everything that its text became replaced; areas, masks and the like stay."""
+    made = []
+    for entry in conds["positive"]:
+        entry = {**entry, "uuid": uuid4(), "prompt_type": "negative"}
+        for name in ("cross_attn", "pooled_output", "conditioning_lyrics"):
+            if entry.get(name) is not None:
+                entry[name] = null(name, entry[name])
+        made.append(entry)
+    return made
+
+
+def zeros(name, value):
+    return torch.zeros_like(value)
+
+
+def mean(name, value):
+    """Each token the mean of all. The pooled embedding is a summary already, so that it goes."""
+    return value.mean(1, keepdim=True).expand_as(value).contiguous() if name == "cross_attn" else zeros(name, value)
+
+
+def independent(seed, name, value):
+    """Noise with the prompt's mean and deviation. Sadat et al. 2024 (ICG), https://arxiv.org/abs/2407.02687"""
+    noise = torch.randn(value.shape[1:], generator=torch.Generator().manual_seed(seed)).to(value)
+    return (value.mean() + value.std(correction=0) * noise).expand_as(value).contiguous()
+
+
+def learned(null, name, value):
+    """A null from a file, in place of tokens (batch, tokens, width) or of a pooled embedding (batch, width)."""
+    rank = {"cross_attn": 2, "pooled_output": 1}.get(name)
+    given = next((tensor for tensor in null.values() if tensor.ndim == rank), None)
+    if given is None:
+        if rank == 2:
+            raise ValueError("GuidanceNull: the embedding has no tensor (tokens, width).")
+        return zeros(name, value)
+    if given.shape[-1] != value.shape[-1]:
+        raise ValueError(f"GuidanceNull: the embedding is {given.shape[-1]} wide and this model's prompts are "
+                         f"{value.shape[-1]}.")
+    return given.to(value).expand(len(value), *given.shape)
+
+
+def read_null(name):
+    """The tensors of an embedding file, without a batch dimension of 1."""
+    path = None if name == NO_FILE or not name.endswith(".safetensors") else folder_paths.get_full_path("embeddings", name)
+    if path is None:
+        raise ValueError(f"GuidanceNull: embedding is {name!r}; it has to be a .safetensors file in the embeddings folder.")
+    tensors = load_file(path)
+    return {key: tensor[0] if tensor.ndim == 3 and len(tensor) == 1 else tensor for key, tensor in tensors.items()}
+
+
+class CADS(Strategy):
+    node_id = "GuidanceCADS"
+    category = "guidance/more"
+    title = "CADS"
+    about = (
+        "More variety from one prompt, also in models that make much the same picture for every seed: noise on the "
+        "prompt while the picture takes shape, none afterwards. Costs nothing. The paper measures it on class-conditional "
+        "models; how much noise a text encoder bears has to be tried."
+    )
+    aliases = ["cads", "condition annealed", "diversity", "variety", "noise conditioning"]
+    inputs = [
+        number("noise", 0.1, 0.0, 5.0, "How strong the noise is against the prompt's embedding. The paper tries 0.025 to "
+               "0.25; more is more varied and less faithful."),
+        io.Float.Input("start", default=0.6, min=0.0, max=1.0, step=0.01, tooltip="tau1: the prompt is left alone when no "
+                       "more than this share of the run's time remains. 1 is off."),
+        io.Float.Input("full", default=0.9, min=0.0, max=1.0, step=0.01, tooltip="tau2: only noise is left of the prompt "
+                       "while at least this share remains."),
+        io.Float.Input("restore", default=1.0, min=0.0, max=1.0, step=0.01, tooltip="psi: how far to bring the "
+                       "embedding's mean and deviation back to what they were. Less is more varied, and riskier."),
+        io.Int.Input("seed", default=0, min=0, max=2**63 - 1, control_after_generate=True,
+                     tooltip="Which noise. Every picture of a batch has its own."),
+    ]
+
+    @classmethod
+    def prepare(cls, model, start, full, **knobs):
+        if start > full:
+            raise ValueError(f"start is {start:g} and full is {full:g}; start has to be the smaller, because less time remains.")
+        return model, partial(guidance.cads, start=start, full=full, **knobs), {}
+
+
+CONDITIONING = [Null, CADS]
