@@ -121,12 +121,13 @@ class Schedule:
 class PerStep(Schedule):
     """One value for each step of the run; a run with another number of steps stretches it."""
 
-    def __init__(self, values, source=None):
-        super().__init__(tuple(enumerate(values)), "linear", "steps", source)
-
     def position(self, moment):
         steps = len(moment.timeline.sigmas) - 1
         return moment.step * (len(self.points) - 1) / max(steps - 1, 1)
+
+
+def per_step(values) -> PerStep:
+    return PerStep(tuple(enumerate(values)), "linear", "steps")
 
 
 def parse(text: str) -> Schedule:

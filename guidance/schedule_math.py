@@ -81,7 +81,9 @@ def _bisect(f, x0, y0, x1, y1, tolerance):
 
 def _draw(f, knots, axis, *operands):
     if _stepwise(*operands):
-        return Schedule(tuple((x, f(x)) for x in knots), "step", axis)
+        points = [(x, f(x)) for x in (reversed(knots) if axis == "sigma" else knots)]
+        steps = [new for old, new in zip([None, *points], points) if old is None or old[1] != new[1]]
+        return Schedule(tuple(steps), "step", axis)
     values = [f(x) for x in knots]
     tolerance = TOLERANCE * max(map(abs, [*values, max(values) - min(values)]))
     points = trace(f, knots, tolerance)

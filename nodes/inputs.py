@@ -6,7 +6,7 @@ from math import isfinite
 
 from comfy_api.latest import io
 
-from ..guidance.schedule import PerStep, Schedule, parse
+from ..guidance.schedule import Schedule, parse, per_step
 
 ScheduleType = io.Custom("GUIDANCE_SCHEDULE")
 CurveType = io.Custom("CURVE")  # ComfyUI's own curves, from 0.18 on
@@ -55,7 +55,7 @@ def as_schedule(value):
             return Schedule(_one_each(value.points), "linear" if type(value).__name__ == "LinearCurve" else "smooth")
         return Schedule(tuple((i / 100, value.interp(i / 100)) for i in range(101)))
     if isinstance(value, Sequence) and not isinstance(value, str):
-        return PerStep([float(y) for y in value])
+        return per_step([float(y) for y in value])
     return value
 
 

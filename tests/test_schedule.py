@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from pack.guidance.core import Timeline
 from pack.guidance.presets import PRESETS, SHAPES, preset
-from pack.guidance.schedule import AXES, INTERPOLATIONS, PerStep, Schedule, ScheduleError, at, parse
+from pack.guidance.schedule import AXES, INTERPOLATIONS, Schedule, ScheduleError, at, parse, per_step
 from pack.guidance.schedule_math import combine, concatenate, reverse, shift
 
 HERE = Path(__file__).parent
@@ -134,9 +134,9 @@ def test_float_noise_does_not_push_a_moment_off_a_point():
 
 
 def test_a_value_for_each_step_is_stretched_over_another_number_of_steps():
-    assert [PerStep(range(7))(moment) for moment in RUN.moments(1.0)] == [0, 1, 2, 3, 4, 5, 6]
-    assert [PerStep([0, 3, 6])(moment) for moment in RUN.moments(1.0)] == pytest.approx([0, 1, 2, 3, 4, 5, 6])
-    assert [PerStep([4])(moment) for moment in RUN.moments(1.0)] == [4] * 7
+    assert [per_step(range(7))(moment) for moment in RUN.moments(1.0)] == [0, 1, 2, 3, 4, 5, 6]
+    assert [per_step([0, 3, 6])(moment) for moment in RUN.moments(1.0)] == pytest.approx([0, 1, 2, 3, 4, 5, 6])
+    assert [per_step([4])(moment) for moment in RUN.moments(1.0)] == [4] * 7
 
 
 def test_who_made_a_schedule_is_not_part_of_what_it_means():
