@@ -44,7 +44,7 @@ def plot(title, caption, moments, values, between, off):
         x, y = x_of(step), y_of(value)
         draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=LINE, outline=BACK, width=SHARP)
         if step % every == 0:
-            write(x, max(y - 14 * SHARP, (TOP + 8) * SHARP), f"{round(value, 6):.3g}", halo=2)
+            write(x, max(y - 14 * SHARP, (TOP + 8) * SHARP), f"{round(value, 6) + 0.0:.3g}", halo=2)
             for row, text in enumerate((str(step), f"{100 * moment.percent:.0f}%", f"{moment.sigma:.3g}")):
                 write(x, bottom + (16 + 20 * row) * SHARP, text, TEXT if row == 0 else DIM)
     for row, text in enumerate(("step", "percent", "sigma")):
