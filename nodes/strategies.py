@@ -29,17 +29,19 @@ class CFG(Strategy):
         ),
         *window("Guide"),
     ]
-    scale = io.Float.Input("scale", default=7.5, min=-100.0, max=100.0)
+    number = io.Float.Input("scale", min=-100.0, max=100.0)
+
+    @classmethod
+    def check(cls, knobs):
+        knobs = super().check(knobs)
+        scale = knobs.get("scale")
+        if isinstance(scale, str):
+            scale = guidance.parse(scale) if scale.strip() else None
+        return {**knobs, "scale": scale if scale is None else check(cls.number, scale)}
 
     @classmethod
     def prepare(cls, model, scale, start, end, unit):
-        limits = check_window(start, end, unit)
-        scale = guidance.parse(scale) if isinstance(scale, str) and scale.strip() else scale
-        if scale != "":
-            check(cls.scale, scale)
-        else:
-            scale = None
-        return model, partial(cfg_in_interval, scale, **limits), {}
+        return model, partial(cfg_in_interval, scale, **check_window(start, end, unit)), {}
 
     @classmethod
     def applied(cls, knobs, schedule, moment):

@@ -1,6 +1,7 @@
 """What all strategy nodes share: a MODEL in and out, knobs checked at the node, one more link on the chain."""
 
 from functools import partial
+from inspect import Parameter, Signature
 
 from comfy_api.latest import io
 
@@ -20,6 +21,24 @@ class Strategy(io.ComfyNode):
     inputs: list[io.Input]
     category = "guidance"
 
+    def __init_subclass__(cls, **kwargs):
+        """Have the host call `validate_inputs` with the knobs that may be schedules, and only with those: whatever
+        a node names there, the host stops checking itself."""
+        super().__init_subclass__(**kwargs)
+        own = vars(cls)
+        schedulable = [input.id for input in own.get("inputs", []) if isinstance(input, io.MultiType.Input)]
+        if schedulable and "validate_inputs" not in own:  # the host makes locked copies of node classes
+            def validate_inputs(cls, **knobs):
+                try:
+                    cls.check({name: value for name, value in knobs.items() if value is not None})  # None: a link
+                except ValueError as error:
+                    return str(error)
+                return True
+
+            names = ["cls", *schedulable]
+            validate_inputs.__signature__ = Signature([Parameter(n, Parameter.POSITIONAL_OR_KEYWORD) for n in names])
+            cls.validate_inputs = classmethod(validate_inputs)
+
     @classmethod
     def define_schema(cls):
         return schema(
@@ -35,11 +54,16 @@ class Strategy(io.ComfyNode):
 
     @classmethod
     def execute(cls, model, **knobs):
-        knobs = checked(cls.inputs, knobs)
+        knobs = cls.check(knobs)
         patched, recipe, conds = cls.prepare(model, **knobs)
         node_id = getattr(cls.hidden, "unique_id", None)
         schedules = tuple((knob, partial(cls.applied, knobs, knob)) for knob in knobs.values() if isinstance(knob, Schedule))
         return io.NodeOutput(attach(patched, cls.title, recipe, conds, node_id, schedules))
+
+    @classmethod
+    def check(cls, knobs):
+        """The given knobs as recipes take them. Raises ValueError with one sentence."""
+        return checked(cls.inputs, knobs)
 
     @classmethod
     def prepare(cls, model, **knobs):

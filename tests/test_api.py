@@ -1,0 +1,157 @@
+"""Through the HTTP API of a running ComfyUI, as a program drives it: what works, and how mistakes are told."""
+
+import importlib.util
+import os
+import sys
+from pathlib import Path
+
+import pytest
+from pack.nodes.strategies import STRATEGIES
+
+spec = importlib.util.spec_from_file_location("dev", Path(__file__).parent.parent / "dev.py")
+dev = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(dev)
+
+
+@pytest.fixture(scope="module")
+def server():
+    with dev.Server(Path(os.environ["PYTHONPATH"].split(os.pathsep)[0]), sys.executable) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def info(server):
+    return server.get("/object_info")[1]
+
+
+def workflow(node=None, **inputs):
+    """A red circle from core nodes, with one of ours on the MODEL wire."""
+    graph = {
+        "model": ["GuidanceDemoModel", {"prediction": "v"}],
+        "positive": ["CLIPTextEncode", {"clip": ["model", 1], "text": "a big red circle on blue"}],
+        "negative": ["CLIPTextEncode", {"clip": ["model", 1], "text": ""}],
+        "unwanted": ["CLIPTextEncode", {"clip": ["model", 1], "text": "a big blue circle on red"}],
+        "latent": ["EmptyLatentImage", {"width": 32, "height": 32, "batch_size": 1}],
+        "sampler": ["KSampler", {"model": ["model", 0], "positive": ["positive", 0], "negative": ["negative", 0],
+                                 "latent_image": ["latent", 0], "seed": 1, "steps": 4, "cfg": 5.0,
+                                 "sampler_name": "euler", "scheduler": "normal", "denoise": 1.0}],
+        "decoded": ["VAEDecode", {"samples": ["sampler", 0], "vae": ["model", 2]}],
+        "saved": ["SaveImage", {"images": ["decoded", 0], "filename_prefix": "test"}],
+    }
+    if node:
+        graph["ours"] = [node, {"model": ["model", 0], **inputs}]
+        graph["sampler"][1]["model"] = ["ours", 0]
+    return {name: {"class_type": kind, "inputs": values, "_meta": {"title": name}} for name, (kind, values) in graph.items()}
+
+
+GIVEN = {"GuidanceNegative": {"negative": ["unwanted", 0]}}
+
+
+def defaults(info, node):
+    given = {**info[node]["input"].get("required", {}), **info[node]["input"].get("optional", {})}
+    return {name: more[0]["default"] for name, (_, *more) in given.items() if more and "default" in more[0]}
+
+
+@pytest.mark.parametrize("node", [cls.node_id for cls in STRATEGIES])
+def test_a_strategy_runs_with_a_plain_ksampler(server, info, node):
+    outputs = server.run(workflow(node, **defaults(info, node), **GIVEN.get(node, {})))
+    (image,) = outputs["saved"]["images"]
+    assert (server.output / image["filename"]).stat().st_size > 100
+
+
+def test_the_menu_says_what_each_node_does(info):
+    ours = {name: node for name, node in info.items() if name.startswith("Guidance")}
+    assert len(ours) > len(STRATEGIES)
+    for name, node in ours.items():
+        assert node["display_name"] and len(node["description"]) > 40, name
+        assert node["category"].split("/")[0] == "guidance", name
+        for inputs in (node["input"].get("required", {}), node["input"].get("optional", {})):
+            for input_name, (kind, *more) in inputs.items():
+                plain = kind in ("MODEL",)
+                assert plain or (more and more[0].get("tooltip")), f"{name}.{input_name} has no tooltip"
+
+
+def test_every_node_has_a_help_page_that_the_host_serves(server, info):
+    for name in info:
+        if name.startswith("Guidance"):
+            status, page = server.get(f"/extensions/{dev.PACK}/docs/{name}.md")
+            assert status == 200 and len(page) > 200, name
+
+
+@pytest.mark.parametrize("node, wrong, says", [
+    ("GuidanceCFG", {"scale": "0:7.5, x:1"}, "where a number"),
+    ("GuidanceCFG", {"scale": "1e9"}, "belongs"),
+    ("GuidanceCFG", {"scale": "9999"}, "between -100 and 100"),
+    ("GuidanceCFGPlusPlus", {"strength": "nan"}, "has to be between 0 and 4"),
+    ("GuidanceCFGPlusPlus", {"strength": -1}, "strength is -1; it has to be between 0 and 4"),
+    ("GuidancePerpCFG", {"eta": "many"}, "a number"),
+    ("GuidancePAG", {"scale": 1e6}, "between -100 and 100"),
+    ("GuidanceNegative", {"weight": "0:1, 0:2"}, "Two points"),
+])
+def test_a_wrong_knob_is_refused_with_400_and_our_sentence(server, info, node, wrong, says):
+    graph = workflow(node, **{**defaults(info, node), **GIVEN.get(node, {}), **wrong})
+    status, answer = server.post("/prompt", {"prompt": graph})
+    assert status == 400
+    (error,) = answer["node_errors"]["ours"]["errors"]
+    assert error["type"] == "custom_validation_failed" and says in error["details"]
+
+
+@pytest.mark.parametrize("node, wrong, says", [
+    ("GuidanceCFG", {"start": 0.8, "end": 0.2}, "0 <= start <= end <= 1"),
+    ("GuidanceCFG", {"start": 0.3, "end": 5.0, "unit": "sigma"}, "start has to be the larger"),
+    ("GuidancePAG", {"layers": "middle.7"}, "it has input."),
+    ("GuidancePAG", {"rescale": float("nan")}, "rescale is nan; it has to be between 0 and 1"),
+])
+def test_what_depends_on_more_than_one_knob_is_told_by_the_node_before_sampling(server, info, node, wrong, says):
+    with pytest.raises(dev.Failure) as failure:
+        server.run(workflow(node, **{**defaults(info, node), **GIVEN.get(node, {}), **wrong}))
+    text = str(failure.value)
+    assert says in text
+    assert '"node_type": "%s"' % node in text and "ValueError" in text
+    assert "torch" not in text  # not a traceback from the depths
+
+
+@pytest.mark.parametrize("node, text", [("GuidancePAG", "0:0, 0.5:3"), ("GuidanceCFG", "0:7.5, 1:1 smooth"), ("GuidanceCFG", 4)])
+def test_a_schedule_can_be_written_where_a_number_stands(server, info, node, text):
+    assert server.run(workflow(node, **{**defaults(info, node), "scale": text}))
+
+
+@pytest.mark.parametrize("node, wrong, kind", [
+    ("GuidanceCFG", {"unit": "steps"}, "value_not_in_list"),
+    ("GuidanceCFG", {"start": "soon"}, "invalid_input_type"),
+    ("GuidanceCFG", {"start": -1.0}, "value_smaller_than_min"),
+    ("GuidancePAG", {"rescale": 2.0}, "value_bigger_than_max"),
+    ("GuidancePAG", {"model": ["negative", 0]}, "return_type_mismatch"),
+    ("GuidanceNegative", {"negative": ["model", 0]}, "return_type_mismatch"),
+    ("GuidanceNegative", {}, "required_input_missing"),
+])
+def test_what_the_host_can_check_it_refuses_with_400(server, info, node, wrong, kind):
+    status, answer = server.post("/prompt", {"prompt": workflow(node, **{**defaults(info, node), **wrong})})
+    assert status == 400
+    assert kind in {error["type"] for error in answer["node_errors"]["ours"]["errors"]}
+
+
+def test_a_word_that_the_bundled_model_does_not_know_is_told_with_those_it_does(server):
+    graph = workflow()
+    graph["positive"]["inputs"]["text"] = "a big red elephant on blue"
+    with pytest.raises(dev.Failure, match="elephant.*circle"):
+        server.run(graph)
+
+
+def test_a_cached_model_gives_the_same_image_again_and_after_another_size(server, info):
+    """The second prompt finds the strategy's MODEL in ComfyUI's cache."""
+    def image(size, seed):
+        graph = workflow("GuidancePAG", **defaults(info, "GuidancePAG"))
+        graph["latent"]["inputs"].update(width=size, height=size)
+        graph["sampler"]["inputs"]["seed"] = seed
+        (saved,) = server.run(graph)["saved"]["images"]
+        from PIL import Image
+
+        return Image.open(server.output / saved["filename"]).tobytes()
+
+    first = image(32, seed=7)
+    image(48, seed=7)
+    image(32, seed=8)
+    graph = workflow()
+    assert server.run(graph)  # something else in between
+    assert image(32, seed=7) == first

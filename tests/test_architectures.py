@@ -1,0 +1,77 @@
+"""Models that are no image UNet: packed audio and video latents, and transformers that PAG cannot weaken yet."""
+
+import comfy.conds
+import comfy.latent_formats
+import comfy.model_base
+import comfy.model_patcher
+import comfy.nested_tensor
+import comfy.sample
+import comfy.supported_models_base
+import pytest
+import torch
+from comfy.ldm.modules.diffusionmodules.mmdit import OpenAISignatureMMDITWrapper
+from pack.nodes.strategies import CFG, PAG, CFGPlusPlus, Negative, PerpCFG
+from pack.tests.host import CPU, NEGATIVE, POSITIVE, node, prompt
+
+
+class TwoStreams(torch.nn.Module):
+    """Video (B, 4, T, H, W) and audio (B, 2, N), each seen alone, so that a pack is exactly its two parts."""
+
+    dtype = torch.float32
+
+    def __init__(self, device=None, operations=None, **_):
+        super().__init__()
+
+    def forward(self, streams, t, context=None, **_):
+        streams = streams if isinstance(streams, (list, tuple)) else [streams]
+        words = context.mean(dim=(1, 2))
+        out = [torch.sin(x + words.view(-1, *[1] * (x.ndim - 1))) * 2 for x in streams]
+        return out if len(out) > 1 else out[0]
+
+
+class PackedModel(comfy.model_base.BaseModel):
+    def extra_conds(self, **kwargs):
+        shapes = kwargs.get("latent_shapes") or []
+        out = super().extra_conds(**kwargs)
+        if len(shapes) > 1:
+            out["latent_shapes"] = comfy.conds.CONDConstant(shapes)
+        return out
+
+
+class Config(comfy.supported_models_base.BASE):
+    unet_extra_config = {}
+    latent_format = comfy.latent_formats.LatentFormat
+
+
+def patcher(network, config, kind=PackedModel):
+    model = kind(Config(config), comfy.model_base.ModelType.FLOW, device=CPU, unet_model=network)
+    return comfy.model_patcher.ModelPatcher(model, CPU, CPU)
+
+
+def run(model, samples):
+    zeros = comfy.nested_tensor.NestedTensor([torch.zeros_like(s) for s in samples.unbind()]) if samples.is_nested \
+        else torch.zeros_like(samples)
+    return comfy.sample.sample(model, samples, 4, 5.0, "euler", "normal", POSITIVE, NEGATIVE, zeros, disable_pbar=True, seed=1)
+
+
+@pytest.mark.parametrize("cls, knobs", [
+    (PerpCFG, {}), (CFG, {"start": 0.3, "end": 0.8}), (CFGPlusPlus, {}),
+    (Negative, {"negative": prompt(7), "mode": "perp-neg"}),
+], ids=lambda value: getattr(value, "node_id", ""))
+def test_packed_video_and_audio_are_guided_each_for_itself(cls, knobs):
+    """A reduction over the pack would let one stream's norm decide about the other's."""
+    guided = node(cls, patcher(TwoStreams, {}), **knobs)
+    video, audio = torch.randn(2, 4, 3, 5, 6), torch.randn(2, 2, 40)
+    both = run(guided, comfy.nested_tensor.NestedTensor([video, audio])).unbind()
+    for together, alone in zip(both, (run(guided, video), run(guided, audio))):
+        torch.testing.assert_close(together, alone, rtol=1e-5, atol=1e-5)
+
+
+def test_a_model_without_unet_attention_is_refused_by_pag_in_one_sentence():
+    transformer = patcher(OpenAISignatureMMDITWrapper, {
+        "input_size": 8, "patch_size": 2, "in_channels": 4, "depth": 1, "adm_in_channels": 8, "num_patches": 16,
+        "pos_embed_max_size": 8, "context_embedder_config": {"target": "torch.nn.Linear",
+                                                             "params": {"in_features": 16, "out_features": 64}},
+    }, comfy.model_base.BaseModel)
+    with pytest.raises(ValueError, match="GuidancePAG needs a UNet .* this model is a OpenAISignatureMMDITWrapper"):
+        node(PAG, transformer)
