@@ -1,11 +1,33 @@
 """The maths of guidance, in pure torch. One paper, one file; what they share is in core, ops, space and schedule."""
 
+from .adaptive import adaptive
+from .alternate import alternate
+from .apg import apg
+from .auto_range import auto_range
+from .autoguidance import autoguidance
+from .beta import beta_cfg
+from .budget import budget
+from .cads import cads
 from .cfg import cfg
 from .cfgpp import cfgpp
+from .classifier import classifier
+from .compress import compress
 from .core import UNCOND, Branch, Moment, Perturbed, Prompt, Recipe, State, Step, Timeline, chain, guide
+from .fdg import fdg
+from .fresca import fresca
 from .interval import interval
+from .mambo import mambo_g
+from .mimic import mimic
+from .momentum import momentum_guidance
 from .negative import negative_instead, negative_weighted
 from .pag import pag
 from .perp import perp_cfg
 from .perp_neg import perp_neg
+from .power_law import power_law
+from .renorm import renorm
+from .rescale import rescale
 from .schedule import Schedule, ScheduleError, parse
+from .skimmed import skimmed_cfg
+from .tcfg import tcfg
+from .threshold import dynamic_threshold
+from .zero_star import cfg_zero_star

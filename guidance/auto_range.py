@@ -1,0 +1,32 @@
+"""A scale for each channel, set by the range of its values. Extraltodeus 2024, https://github.com/Extraltodeus/ComfyUI-AutomaticCFG"""
+
+import torch
+
+from . import ops
+from .core import Step
+from .schedule import at
+
+
+def auto_range(reference=8.0, strength=1.0):
+    """Guide each channel of each sample at the scale that gives it the range of values which the scale asks for.
+
+    The range of a channel, when guided at the reference scale, is the mean size of its top and its bottom quarter of
+    values; its scale is then reference * (scale / 10) / range.
+    reference: the scale at which ranges are measured.
+    strength: 0 is off. A number or a Schedule.
+    """
+
+    def apply(state):
+        amount = at(strength, state.moment)
+        if state.scale == 1 or amount == 0:
+            return state
+        direction = state.direction
+        values = (state.cond + (reference - 1) * direction).flatten(2)
+        quarter = max(1, values.shape[-1] // 4)
+        values = ops.parted(values, quarter - 1, values.shape[-1] - quarter)
+        extent = (values[..., -quarter:].mean(dim=-1) + values[..., :quarter].abs().mean(dim=-1)) / 2
+        scale = torch.where(extent == 0, state.scale, reference * state.scale / 10 / extent)
+        factor = 1 + amount * ((scale - 1) / (state.scale - 1) - 1)
+        return state.steer(factor.view(*factor.shape, *[1] * (direction.ndim - 2)) * direction)
+
+    return Step(apply=apply)

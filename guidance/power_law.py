@@ -1,0 +1,25 @@
+"""Power-law CFG. Pavasovic et al. 2025, https://arxiv.org/abs/2502.07849"""
+
+from . import ops
+from .core import Step
+from .schedule import at
+
+
+def power_law(alpha=0.9, reference=0.1):
+    """Guide more where the two predictions differ much, less where they differ little.
+
+    cond + (scale - 1) * direction * (size / reference) ** alpha, each sample its own, where size is the root mean
+    square of the difference of the network outputs. The paper takes the norm, which grows with the picture.
+    alpha: 0 is plain CFG. A number or a Schedule.
+    reference: the size at which the scale stays what it is.
+    """
+
+    def apply(state):
+        power = at(alpha, state.moment)
+        if state.scale == 1 or power == 0:
+            return state
+        _, gain = state.moment.space.parts(state.moment.sigma)
+        size = ops.rms(state.direction) / abs(gain)
+        return state.steer((size / reference) ** power * state.direction)
+
+    return Step(apply=apply)

@@ -1,0 +1,28 @@
+"""CFG rescale. Lin et al. 2023, https://arxiv.org/abs/2305.08891 (section 3.4)"""
+
+import torch
+
+from . import ops
+from .core import Step
+from .schedule import at
+
+
+def rescale(strength=0.7, space="output"):
+    """Give the answer the standard deviation that cond has.
+
+    strength: how far; 0 is off, 1 all the way. A number or a Schedule.
+    space: compare network outputs ("output", the paper's: noise, v or velocity), or pictures ("x0", as LTX-2 does).
+    """
+
+    def apply(state):
+        amount = at(strength, state.moment)
+        if amount == 0:
+            return state
+        answer, cond = state.denoised, state.cond
+        if space == "output":  # (x0 - skip * x) / gain, and a ratio ignores the gain
+            skip, _ = state.moment.space.parts(state.moment.sigma)
+            answer, cond = torch.sub(answer, state.x, alpha=skip), torch.sub(cond, state.x, alpha=skip)
+        factor = ops.match(ops.std(cond), ops.std(answer))
+        return state.add(amount * (factor - 1) * answer)
+
+    return Step(apply=apply)

@@ -1,0 +1,35 @@
+"""CFG-Zero*. Fan et al. 2025, https://arxiv.org/abs/2503.18886"""
+
+from dataclasses import replace
+
+from . import ops
+from .core import Step
+from .schedule import at
+
+
+def cfg_zero_star(strength=1.0, zero_steps=1):
+    """Guide from the multiple of uncond's velocity that is nearest to cond's, and stand still at first.
+
+    strength: how far to go to that multiple; 0 is plain CFG. A number or a Schedule. Leaving out what is parallel to
+        uncond is the same: cond - s * uncond, for the nearest s, is the direction orthogonal to uncond.
+    zero_steps: for this many steps a flow model's velocity is taken to be 0, which leaves x as it is. The first
+        velocity of such a model is its worst. Other models have no such velocity and ignore this.
+    """
+
+    def still(moment):
+        return moment.step < zero_steps and moment.space.alpha(moment.sigma) != 1
+
+    def plan(moment):
+        return moment.at_scale(1.0) if still(moment) else moment  # uncond would not be used
+
+    def apply(state):
+        if still(state.moment):
+            return replace(state, denoised=state.x)
+        amount = at(strength, state.moment)
+        if state.scale == 1 or amount == 0:
+            return state
+        # x - x0 is sigma times the velocity (the noise in an eps model), and a projection ignores the length.
+        parallel, _ = ops.split(state.direction, onto=state.x - state.uncond)
+        return state.steer(state.direction - amount * parallel)
+
+    return Step(plan, apply)
