@@ -32,6 +32,21 @@ def train(args):
     processes.start_processes(train, (args,), args.processes, start_method="fork")
 
 
+def judge(args):
+    from pack.lab import judge
+    judge.train()
+
+
+def sweep(args):
+    from pack.lab.sweep import report
+    report(scales=args.scales, n=args.n, steps=args.steps, prediction=args.prediction)
+
+
+def bench(args):
+    from pack.lab.bench import bench
+    bench(args)
+
+
 def main():
     parser = argparse.ArgumentParser(prog="python lab", description=__doc__)
     commands = parser.add_subparsers(required=True)
@@ -45,6 +60,17 @@ def main():
     command.add_argument("--out", default=str(ROOT / "lab" / "demo_model.safetensors"))
     command.add_argument("--log", default=str(ROOT / "lab" / "training.jsonl"))
     command.set_defaults(run=train)
+    command = commands.add_parser("judge", help="train the judge that the sweep measures with")
+    command.set_defaults(run=judge)
+    command = commands.add_parser("sweep", help="measure samples at several guidance scales")
+    command.add_argument("--scales", type=float, nargs="+", default=[1, 1.5, 2, 3, 4, 6, 8, 12, 16])
+    command.add_argument("--n", type=int, default=512, help="images per scale")
+    command.add_argument("--steps", type=int, default=16)
+    command.add_argument("--prediction", choices=["v", "eps", "flow"], default="v")
+    command.set_defaults(run=sweep)
+    command = commands.add_parser("bench", help="time the strategies' maths, and measure its memory")
+    command.add_argument("--repeats", type=int, default=25)
+    command.set_defaults(run=bench)
     args = parser.parse_args()
     load_host()
     load_pack()

@@ -1,0 +1,49 @@
+"""`python lab sweep`: what the guidance scale does to the demo model, through ComfyUI's own KSampler."""
+import time
+
+import nodes
+import torch
+
+from ..nodes.demo_model import load
+from . import data, judge, metrics
+
+COLUMNS = ("core3", "joint4", "color", "shape", "background", "size", "frechet", "clipped", "saturation")
+CHUNK = 64
+
+
+def encode(clip, prompts):
+    """A CONDITIONING with one prompt per image of the batch."""
+    conds = [nodes.CLIPTextEncode().encode(clip, prompt)[0][0][0] for prompt in prompts]
+    return [[torch.cat(conds), {"pooled_output": None}]]
+
+
+def sample(model, clip, vae, prompts, cfg, seed=0, steps=16, sampler="euler", scheduler="normal"):
+    """One image per prompt, (n, 3, 32, 32) in 0..1; the noise depends on the seed only."""
+    latent, = nodes.EmptyLatentImage().generate(32, 32, len(prompts))
+    result, = nodes.common_ksampler(model, seed, steps, cfg, sampler, scheduler, encode(clip, prompts),
+                                    encode(clip, [""] * len(prompts)), latent)
+    return nodes.VAEDecode().decode(vae, result)[0].movedim(-1, 1)
+
+
+def sweep(scales, n=512, steps=16, prediction="v", seed=5, sampler="euler", scheduler="normal"):
+    """Yields one dict of metrics per scale; the first row is n real images, the best that a sample can score."""
+    jury, loaded = judge.load(), load(prediction)
+    reference = metrics.reference(jury)
+    images, scenes = metrics.real(n, seed)
+    yield {"scale": "real", **metrics.score(images, scenes, jury, reference)}
+    prompts = [data.caption(scenes, i) for i in range(n)]
+    for scale in scales:
+        start = time.time()
+        images = torch.cat([sample(*loaded, prompts[i:i + CHUNK], scale, seed + i, steps, sampler, scheduler)
+                            for i in range(0, n, CHUNK)])
+        seconds = time.time() - start
+        yield {"scale": scale, **metrics.score(images, scenes, jury, reference), "ms": 1000 * seconds / n}
+
+
+def report(**settings):
+    """Print the sweep as a Markdown table, a row as soon as it is known."""
+    print("| cfg |", " | ".join(COLUMNS), "| ms/image |\n|" + "---|" * (len(COLUMNS) + 2))
+    for row in sweep(**settings):
+        cells = [f"{row[name]:.1f}" if name == "frechet" else f"{row[name]:.2%}" if name == "clipped" else f"{row[name]:.3f}"
+                 for name in COLUMNS]
+        print("|", row["scale"], "|", " | ".join(cells), "|", f"{row['ms']:.0f}" if "ms" in row else "", "|", flush=True)
