@@ -5,8 +5,11 @@ from comfy_api.latest import ComfyExtension
 
 class Guidance(ComfyExtension):
     async def get_node_list(self):
+        from .conditioning import CONDITIONING
         from .demo_model import DemoModel
+        from .models import MODELS, DemoClassifier
+        from .saving import SAVING
         from .schedules import SCHEDULES
         from .strategies import STRATEGIES
 
-        return [*STRATEGIES, *SCHEDULES, DemoModel]
+        return [*STRATEGIES, *SCHEDULES, *SAVING, *MODELS, *CONDITIONING, DemoModel, DemoClassifier]
