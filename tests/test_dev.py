@@ -56,13 +56,16 @@ def test_an_archive_is_unpacked_whole_and_only_its_comfyui(tmp_path):
 
 
 def test_an_archive_cannot_write_outside_its_folder(tmp_path):
+    source = make_host(tmp_path / "source")
     archive = tmp_path / "evil.tar.gz"
     with tarfile.open(archive, "w:gz") as tar:
-        tar.addfile(tarfile.TarInfo("../../escaped"), io.BytesIO())
-    sha256 = dev.hashlib.sha256(archive.read_bytes()).hexdigest()
-    with pytest.raises((tarfile.TarError, dev.Failure)):
-        dev.unpack(archive, sha256, tmp_path / "host")
-    assert not (tmp_path.parent / "escaped").exists()
+        tar.add(source, "a/vendor/ComfyUI")
+        tar.addfile(tarfile.TarInfo("a/vendor/ComfyUI/../../../escaped"), io.BytesIO())
+        link = tarfile.TarInfo("a/vendor/ComfyUI/link")
+        link.type, link.linkname = tarfile.SYMTYPE, str(tmp_path)
+        tar.addfile(link)
+    dev.unpack(archive, dev.hashlib.sha256(archive.read_bytes()).hexdigest(), tmp_path / "host")
+    assert not list(tmp_path.parent.rglob("escaped")) and not (tmp_path / "host" / "link").exists()
 
 
 def test_comfyui_path_is_honoured(tmp_path, monkeypatch):
