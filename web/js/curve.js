@@ -194,20 +194,26 @@ export function onAxis(old, axis, run) {
   return schedule([...positions], old.interpolation, axis)
 }
 
-// How an axis is drawn: `unit` from a position to 0 (left, the start of the run) .. 1 (right), and `position` back.
+// How an axis is drawn: `unit` from a position to 0 (left, the start of the run) .. 1 (right), `position` back, and
+// `stepped` n small steps to the right.
 export function axisView({ points, axis }, run) {
   const last = points[points.length - 1][0]
-  if (axis === "percent") return { end: 1, grid: 0.05, resolution: 0.001, unit: x => x, position: u => u, ticks: [0, 0.25, 0.5, 0.75, 1] }
+  if (axis === "percent") {
+    return { end: 1, grid: 0.05, resolution: 0.001, ticks: [0, 0.25, 0.5, 0.75, 1], unit: x => x, position: u => u, stepped: (x, n) => clamp(x + n / 100, 0, 1) }
+  }
   if (axis === "steps") {
     const end = Math.max(last, run ? run.length - 2 : NO_RUN_STEPS - 1, 1)
-    return { end, grid: 1, resolution: 0.1, unit: x => x / end, position: u => u * end, ticks: ticks(0, end, 5) }
+    return { end, grid: 1, resolution: 0.1, ticks: ticks(0, end, 5), unit: x => x / end, position: u => u * end, stepped: (x, n) => clamp(x + n, 0, end) }
   }
   const end = Math.max(last, run ? run[0][0] : last)
   const power = end > 2 ? 3 : 1 // most of a run is at small sigmas, so a long axis is drawn by cube roots
   const marks = [1, 0.5, 0.2, 0.1, 0.05, 0.01, 0.001, 0].map(part => nice(part * end))
+  const unit = x => 1 - (x / end) ** (1 / power)
+  const position = u => end * (1 - u) ** power
   return {
-    end, grid: end > 2 ? 0.5 : 0.05, resolution: 0.001, ticks: power === 1 ? ticks(0, end, 5) : [0, ...marks.filter(x => x > end / 200 && x <= end)],
-    unit: x => 1 - (x / end) ** (1 / power), position: u => end * (1 - u) ** power,
+    end, unit, position, grid: end > 2 ? 0.5 : 0.05, resolution: 0.001,
+    ticks: power === 1 ? ticks(0, end, 5) : [0, ...marks.filter(x => x > end / 200 && x <= end)],
+    stepped: (x, n) => round(position(clamp(unit(x) + n / 100, 0, 1)), 0.001),
   }
 }
 
