@@ -90,9 +90,27 @@ def test(host: Path, arguments: list[str]) -> int:
             raise Failure("the JavaScript tests need Node.js 20 or later, and there is no 'node' on the PATH")
         if call(["node", "--test", *scripts]):
             raise Failure("the JavaScript tests above failed, so pytest was not started")
+    if not arguments or any("e2e" in argument for argument in arguments):
+        find_chromium()
+    threads = os.environ.get("OMP_NUM_THREADS", "1")  # models in tests are tiny: more only get in the way
+    variables = environment(host, GUIDANCE_HOST=str(host), OMP_NUM_THREADS=threads)
     # Not 'python -m pytest', which would put the pack's root on sys.path.
-    threads = os.environ.get("OMP_NUM_THREADS", "1")  # the tests' models are tiny: threads only get in the way
-    return call([tool("pytest"), *arguments], environment(host, GUIDANCE_HOST=str(host), OMP_NUM_THREADS=threads))
+    return call([tool("pytest"), *arguments], variables)
+
+
+def find_chromium() -> None:
+    """The browser tests want one; where this may not install it, they say themselves that it is missing."""
+    present = any(map(shutil.which, ("chromium", "chromium-browser", "google-chrome")))
+    if present or not shutil.which("apt-get") or os.geteuid() != 0:
+        return
+    say("Installing Chromium for the browser tests")
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL,
+             "env": {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}}
+    install = ["apt-get", "install", "-y", "--no-install-recommends", "chromium"]
+    if call(install, **quiet):
+        call(["apt-get", "update"], **quiet)  # the lists of a fresh system are empty or old
+        if call(install, **quiet):
+            raise Failure("apt-get could not install chromium, which the browser tests need")
 
 
 def serve(host: Path, port: int) -> int:
@@ -104,7 +122,8 @@ def serve(host: Path, port: int) -> int:
 
 def demo(host: Path, _: list[str]) -> int:
     with Server(host, python()) as server:
-        return call([python(), ROOT / "lab" / "demo.py", server.address, ROOT / "output" / "demo"], environment(host))
+        command = [python(), ROOT / "lab" / "demo.py", server.address, ROOT / "output" / "demo"]
+        return call(command, environment(host))
 
 
 def lab(host: Path, arguments: list[str]) -> int:
@@ -119,7 +138,7 @@ def set_up(version: str | None = None) -> Path:
         raise Failure(f"Python 3.10 or later is needed, and this is {sys.version.split()[0]}")
     make_venv()
     host = find_host(version)
-    # The newest release's packages run the older ones too; other packages with every --host would only cost time.
+    # The newest release's packages run the older ones too; others for every --host would only cost time.
     install(fetch_host(NEWEST) if version else host)
     return host
 
@@ -142,7 +161,7 @@ def find_host(version: str | None = None) -> Path:
         return fetch_host(version)
     if named:
         if not is_host(Path(named).expanduser()):
-            raise Failure(f"COMFYUI_PATH is {named!r}, which is not a ComfyUI folder (it has no main.py and nodes.py)")
+            raise Failure(f"COMFYUI_PATH is {named!r}, which is not a ComfyUI folder")
         return Path(named).expanduser().resolve()
     if ROOT.parent.name == "custom_nodes" and is_host(around):
         return around
@@ -150,7 +169,8 @@ def find_host(version: str | None = None) -> Path:
 
 
 def is_host(folder: Path) -> bool:
-    return all((folder / name).is_file() for name in ("main.py", "nodes.py", "requirements.txt", "comfy/cli_args.py"))
+    names = ("main.py", "nodes.py", "requirements.txt", "comfy/cli_args.py")
+    return all((folder / name).is_file() for name in names)
 
 
 def cache() -> Path:
@@ -185,10 +205,10 @@ def unpack(archive: Path, sha256: str, folder: Path) -> None:
     """The archive's vendor/ComfyUI as `folder`, which appears whole or not at all."""
     found = hashlib.sha256(archive.read_bytes()).hexdigest()
     if found != sha256:
-        raise Failure(f"{archive.name} has the sha256 {found} where {sha256} is expected, so it was not unpacked")
+        raise Failure(f"{archive.name} has the sha256 {found}, not {sha256}, so it was not unpacked")
     with tempfile.TemporaryDirectory(dir=folder.parent) as work:
         source = Path(work, "ComfyUI").resolve()
-        with tarfile.open(archive) as tar:  # by hand: Debian 12's Python is too old for extractall(filter=...)
+        with tarfile.open(archive) as tar:  # by hand: Debian 12's Python has no extractall(filter=...)
             for member in filter(tarfile.TarInfo.isfile, tar):
                 parts = member.name.split("/")
                 target = source.joinpath(*parts[3:]).resolve()
@@ -211,7 +231,7 @@ def install(host: Path) -> None:
         return
     stamp.unlink(missing_ok=True)
     say("Installing torch (the long part of the first set-up)")
-    pip("install", "torch", "pytest", "-c", CONSTRAINTS, doing="install torch")
+    pip("install", "torch", "pytest", "playwright", "-c", CONSTRAINTS, doing="install torch")
     # Their own requirements would replace torch by another build.
     pip("install", "--no-deps", "torchvision", "torchaudio", "-c", CONSTRAINTS, doing="install torchvision")
     say(f"Installing what ComfyUI {host_version(host)} asks for")
@@ -232,7 +252,8 @@ def wish(host: Path) -> str:
 def requirements(host: Path) -> list[str]:
     """The host's requirements, less the three packages that dev.py installs in its own way."""
     lines = (host / "requirements.txt").read_text().splitlines()
-    return [line for line in lines if not re.match(r"\s*(torch|torchvision|torchaudio)\s*($|[<>=~!;#])", line)]
+    ours = re.compile(r"\s*(torch|torchvision|torchaudio)\s*($|[<>=~!;#])")
+    return [line for line in lines if not ours.match(line)]
 
 
 def host_version(host: Path) -> str:
@@ -264,9 +285,10 @@ sys.meta_path.insert(0, DeclareOperators())
 
 
 def mend_torchvision() -> None:
-    """Make torchvision and torchaudio importable on a CPU build of torch; inside .venv, and only if they are not."""
+    """Make torchvision and torchaudio importable on a CPU build of torch: in .venv, if they are not."""
     def imports(module: str) -> bool:
-        return not subprocess.run([python(), "-c", f"import {module}"], capture_output=True, cwd=VENV).returncode
+        done = subprocess.run([python(), "-c", f"import {module}"], capture_output=True, cwd=VENV)
+        return done.returncode == 0
 
     packages = Path(subprocess.check_output(
         [python(), "-c", "import sysconfig; print(sysconfig.get_path('platlib'))"], text=True).strip())
@@ -307,12 +329,12 @@ def pip(*arguments: str | Path, doing: str) -> None:
         code = call([python(), "-m", "pip", "--no-input", "--disable-pip-version-check", *arguments],
                     stdout=output, stderr=subprocess.STDOUT, beat=30)
     if code:
-        errors = [line[7:] for line in log.read_text(errors="replace").splitlines() if line.startswith("ERROR: ")]
-        raise Failure(f"pip could not {doing}: {errors[-1] if errors else 'it gave no reason'} (its output: {log})")
+        reasons = re.findall(r"^ERROR: (.+)", log.read_text(errors="replace"), re.MULTILINE)
+        raise Failure(f"pip could not {doing}: {reasons[-1] if reasons else 'no reason given'} (see {log})")
 
 
-def call(command: list[str | Path], env: dict[str, str] | None = None, beat: float | None = None, **pipes) -> int:
-    """Run a command to its end and return its code; it never outlives this one. `beat` shows that it still runs."""
+def call(command: list, env: dict[str, str] | None = None, beat: float | None = None, **pipes) -> int:
+    """Run a command to its end and return its code. It never outlives us; `beat` shows that it still runs."""
     started = time.monotonic()
     child = subprocess.Popen(command, env=env, cwd=ROOT, **pipes)
     try:
@@ -351,7 +373,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 
 
 class Server:
-    """ComfyUI with this pack and no other, on this machine only; it writes in `base` (a temporary folder if none).
+    """ComfyUI with this pack and no other, for this machine only. It writes in `base`, or a temporary folder.
 
     with Server(host, sys.executable) as server:
         status, answer = server.post("/prompt", {"prompt": workflow})
@@ -361,8 +383,8 @@ class Server:
     def __init__(self, host: Path, python: Path | str, *, port: int | None = None, base: Path | None = None):
         self.host, self.python, self.port = Path(host), python, port or free_port()
         self.address = f"http://127.0.0.1:{self.port}"
-        self.temporary = None if base else tempfile.TemporaryDirectory(prefix="guidance-", ignore_cleanup_errors=True)
-        self.base = Path(base or self.temporary.name)
+        self.temporary = None if base else tempfile.mkdtemp(prefix="guidance-")
+        self.base = Path(base or self.temporary)
         self.output = self.base / "output"
         self.log = self.base / "server.log"
         self.process: subprocess.Popen | None = None
@@ -390,12 +412,12 @@ class Server:
         deadline = time.monotonic() + patience
         while not self.answers():
             if self.process.poll() is not None:
-                raise Failure(f"ComfyUI ended while it started; the end of its log:\n{self.tail()}")
+                raise Failure(f"ComfyUI ended while it started; {self.tail()}")
             if time.monotonic() > deadline:
-                raise Failure(f"ComfyUI did not answer within {patience:.0f} s; the end of its log:\n{self.tail()}")
+                raise Failure(f"ComfyUI did not answer within {patience:.0f} s; {self.tail()}")
             time.sleep(0.1)
         if re.search(rf"IMPORT FAILED.*{PACK}", self.log.read_text(errors="replace")):
-            raise Failure(f"ComfyUI could not load this pack; the end of its log:\n{self.tail(20)}")
+            raise Failure(f"ComfyUI could not load this pack; {self.tail()}")
 
     def link_pack(self) -> None:
         folder = self.base / "custom_nodes"
@@ -410,7 +432,7 @@ class Server:
             link.symlink_to(ROOT, target_is_directory=True)
 
     def flags(self) -> list[str]:
-        """Keep to this machine, to this pack and to our folder; flags that this host does not know are left out."""
+        """Keep to this machine, this pack and our folder; without the flags that this host does not know."""
         wanted = [["--listen", "127.0.0.1"], ["--port", str(self.port)], ["--base-directory", str(self.base)],
                   ["--database-url", "sqlite:///:memory:"], ["--disable-all-custom-nodes"],
                   ["--whitelist-custom-nodes", PACK], ["--disable-api-nodes"]]
@@ -424,11 +446,11 @@ class Server:
             end(self.process)
             self.process.stdin.close()
         if self.temporary:
-            self.temporary.cleanup()
+            shutil.rmtree(self.temporary, ignore_errors=True)
 
-    def tail(self, lines: int = 15) -> str:
+    def tail(self, lines: int = 20) -> str:
         text = re.sub(r"\x1b\[\d*m", "", self.log.read_text(errors="replace"))  # without its colours
-        return "\n".join(text.splitlines()[-lines:])
+        return "the end of its log:\n" + "\n".join(text.splitlines()[-lines:])
 
     def answers(self) -> bool:
         try:
@@ -441,11 +463,11 @@ class Server:
         return self.ask(urllib.request.Request(self.address + path), timeout)
 
     def post(self, path: str, body: object, timeout: float = 60) -> tuple[int, object]:
-        data = json.dumps(body).encode()
-        return self.ask(urllib.request.Request(self.address + path, data, {"Content-Type": "application/json"}), timeout)
+        data, kind = json.dumps(body).encode(), {"Content-Type": "application/json"}
+        return self.ask(urllib.request.Request(self.address + path, data, kind), timeout)
 
     def ask(self, request: urllib.request.Request, timeout: float) -> tuple[int, object]:
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # a proxy cannot reach this machine
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # no proxy to this machine
         try:
             with opener.open(request, timeout=timeout) as answer:
                 status, kind, body = answer.status, answer.headers.get_content_type(), answer.read()

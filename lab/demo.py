@@ -1,7 +1,7 @@
 """What each strategy does to the bundled model, through a running ComfyUI: `python dev.py demo`.
 
-The same workflow is posted for every strategy and prompt, with the same seeds; only what lies on the MODEL wire, and
-the sampler's cfg, differ. Every image is written by SaveImage, so it opens in ComfyUI as the workflow that made it.
+The same workflow is posted for every strategy and prompt, with the same seeds; only what lies on the MODEL
+wire, and the sampler's cfg, differ. SaveImage writes the images: each opens in ComfyUI as its own workflow.
 """
 import asyncio
 import copy
@@ -29,7 +29,7 @@ PROMPTS = [
 
 
 class Column(NamedTuple):
-    """A strategy: its node on the MODEL wire with the inputs that are not at their defaults, and the sampler's cfg."""
+    """A strategy: its node on the MODEL wire, inputs that are not at their defaults, the sampler's cfg."""
     title: str
     cfg: float
     node: str = ""
@@ -54,7 +54,7 @@ COLUMNS = [
 
 
 def colours_swapped(prompt):
-    """What the prompt is most easily mistaken for: "a big red circle on blue" -> "a big blue circle on red"."""
+    """What the prompt is easily mistaken for: "a big red circle on blue" -> "a big blue circle on red"."""
     a, size, color, shape, on, background = prompt.split()
     return " ".join([a, size, background, shape, on, color])
 
@@ -66,8 +66,8 @@ def defaults(info):
 
 
 def build(column, prompt, seed, info):
-    """The API-format workflow of one cell of the sheet. `info` is what the host says of its nodes (/object_info)."""
-    workflow = copy.deepcopy(json.loads(WORKFLOW.read_text()))
+    """The API-format workflow of one cell. info: what the host says of its nodes at /object_info."""
+    workflow = json.loads(WORKFLOW.read_text())
     workflow[PROMPT]["inputs"]["text"] = prompt
     workflow[SAMPLER]["inputs"].update(cfg=column.cfg, seed=seed)
     if column.node:
@@ -82,7 +82,7 @@ def build(column, prompt, seed, info):
     return workflow
 
 
-# ------------------------------------------------------------------------------------------- the running server
+# ---------------------------------------------------------------------------------------------- the server
 
 class Client:
     """One HTTP session and one WebSocket on a ComfyUI server."""
@@ -96,7 +96,8 @@ class Client:
 
     async def run(self, workflow, on_step):
         """Queue a workflow and follow it; returns the files that SaveImage wrote, as bytes by name."""
-        async with self.session.post("/prompt", json={"prompt": workflow, "client_id": self.number}) as answer:
+        body = {"prompt": workflow, "client_id": self.number}
+        async with self.session.post("/prompt", json=body) as answer:
             reply = await answer.json()
             if answer.status != 200:
                 sys.exit(f"ComfyUI refused the workflow: {json.dumps(reply)}")
@@ -127,12 +128,12 @@ class Progress:
     """A bar on a terminal; elsewhere one line for each column."""
 
     def __init__(self, total):
-        self.total, self.done, self.live = total, 0, sys.stdout.isatty()
+        self.total, self.done, self.label, self.live = total, 0, "loading the model", sys.stdout.isatty()
 
-    def show(self, share, label):
+    def show(self, share):
         full = int(30 * (self.done + share) / self.total)
         if self.live:
-            print(f"\r[{'#' * full}{'.' * (30 - full)}] {label:<50.50}", end="", flush=True)
+            print(f"\r[{'#' * full}{'.' * (30 - full)}] {self.label:<50.50}", end="", flush=True)
 
     def line(self, text):
         print(f"\r{text:<84}" if self.live else text, flush=True)
@@ -142,19 +143,21 @@ async def draw(address, folder):
     """Make all images; returns {(column, prompt): [files]} and the seconds per image of each column."""
     number = uuid.uuid4().hex
     files, seconds, bar = {}, {}, Progress(len(COLUMNS) * len(PROMPTS))
-    async with aiohttp.ClientSession(address) as session, session.ws_connect(f"/ws?clientId={number}") as socket:
+    events = f"/ws?clientId={number}"
+    async with aiohttp.ClientSession(address) as session, session.ws_connect(events) as socket:
         client = Client(session, socket, number)
         info = await client.object_info()
-        bar.show(0, "loading the model")
+        bar.show(0)  # the first run loads the model, which no strategy should be charged for
         await client.run(build(COLUMNS[0], PROMPTS[0], len(PROMPTS), info), lambda share: None)
         for column in COLUMNS:
             start = time.perf_counter()
             for seed, prompt in enumerate(PROMPTS):
-                label = f"{column.title}: {prompt}"
-                images = await client.run(build(column, prompt, seed, info), lambda share: bar.show(share, label))
+                bar.label = f"{column.title}: {prompt}"
+                images = await client.run(build(column, prompt, seed, info), bar.show)
                 bar.done += 1
                 files[column.title, prompt] = save(images, folder / column.title, prompt)
-            seconds[column.title] = (time.perf_counter() - start) / sum(len(files[column.title, p]) for p in PROMPTS)
+            n = sum(len(files[column.title, prompt]) for prompt in PROMPTS)
+            seconds[column.title] = (time.perf_counter() - start) / n
             bar.line(f"{column.title:<10} {seconds[column.title]:.2f} s per image")
     return files, seconds, info
 
@@ -168,7 +171,7 @@ def save(images, folder, prompt):
     return paths
 
 
-# ------------------------------------------------------------------------------------------- what it costs and brings
+# ---------------------------------------------------------------------------------------------- measuring
 
 def classes():
     """All nodes by id: the host's own, and this pack's."""
@@ -183,8 +186,10 @@ def evaluate(workflow, number, known, results):
     if number not in results:
         node = workflow[number]
         kind = known[node["class_type"]]
-        inputs = {name: evaluate(workflow, value[0], known, results)[value[1]] if isinstance(value, list) else value
-                  for name, value in node["inputs"].items()}
+        inputs = {
+            name: evaluate(workflow, value[0], known, results)[value[1]] if isinstance(value, list) else value
+            for name, value in node["inputs"].items()
+        }
         # The host has two ways to write a node.
         results[number] = kind.execute(**inputs).result if hasattr(kind, "execute") \
             else getattr(kind(), kind.FUNCTION)(**inputs)
@@ -220,18 +225,19 @@ def measure(files):
     for column in COLUMNS:
         right, burnt = [], []
         for prompt in PROMPTS:
-            images = np.stack([np.asarray(Image.open(path).convert("RGB")) for path in files[column.title, prompt]])
-            seen = jury.read(torch.from_numpy(images).movedim(-1, 1) / 255)
-            asked = dict(zip(("size", "color", "shape", "background"), prompt.split()[1:4] + prompt.split()[5:]))
-            hits = [getattr(seen, name) == getattr(data.CHOICES, name).index(asked[name])
-                    for name in ("color", "shape", "background")]
-            right.append(torch.stack(hits).all(0).float().mean().item())
-            burnt.append(((images == 0) | (images == 255)).mean())
+            pictures = [np.array(Image.open(path).convert("RGB")) for path in files[column.title, prompt]]
+            images = torch.from_numpy(np.stack(pictures))
+            seen = jury.read(images.movedim(-1, 1) / 255)
+            _, _, color, shape, _, background = prompt.split()
+            hits = (seen.color == data.COLORS.index(color)) & (seen.shape == data.SHAPES.index(shape)) \
+                & (seen.background == data.BACKGROUNDS.index(background))
+            right.append(hits.float().mean().item())
+            burnt.append(((images == 0) | (images == 255)).float().mean().item())
         result[column.title] = np.mean(right), np.mean(burnt)
     return result
 
 
-# ------------------------------------------------------------------------------------------- what is shown
+# ---------------------------------------------------------------------------------------------- what is shown
 
 CELL, GAP, LEFT, TOP = 96, 6, 132, 64
 
@@ -250,31 +256,33 @@ def sheet(files, notes):
             first = Image.open(files[column.title, prompt][0]).convert("RGB")
             image.paste(first.resize((CELL, CELL), Image.Resampling.NEAREST), (x, TOP + j * (CELL + GAP)))
     for j, prompt in enumerate(PROMPTS):
-        pen.text((8, TOP + j * (CELL + GAP) + CELL // 2), prompt.replace(" on ", "\non "), "#111", small, anchor="lm")
+        middle = TOP + j * (CELL + GAP) + CELL // 2
+        pen.text((8, middle), prompt.replace(" on ", "\non "), "#111", small, anchor="lm", spacing=3)
     return image
 
 
 def table(costs, seconds, scores):
-    lines = ["| strategy | settings | rows per step | calls per step | seconds per image | follows the prompt | burnt pixels |",
-             "|---|---|---:|---:|---:|---:|---:|"]
+    lines = [["strategy", "settings", "rows per step", "calls per step", "seconds per image", "as asked",
+              "burnt pixels"], ["---", "---", *["---:"] * 5]]
     for column in COLUMNS:
         (rows, calls), (right, burnt) = costs[column.title], scores[column.title]
-        lines.append(f"| {column.title} | {column.settings} | {rows:.2f} | {calls:.2f} | {seconds[column.title]:.3f} "
-                     f"| {right:.0%} | {burnt:.1%} |")
-    return "\n".join(lines)
+        lines.append([column.title, column.settings, f"{rows:.2f}", f"{calls:.2f}",
+                      f"{seconds[column.title]:.3f}", f"{right:.0%}", f"{burnt:.1%}"])
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
 def main(address, folder):
     folder = Path(folder)
     files, seconds, info = asyncio.run(draw(address, folder))
-    tools = runpy.run_path(str(Path(__file__).with_name("__main__.py")))  # the experiments' way to host and pack
+    tools = runpy.run_path(str(Path(__file__).with_name("__main__.py")))  # its way to host and pack
     tools["load_host"]()
     tools["load_pack"]()
     known = classes()
     print("Counting rows and calls on the host")
     costs = {column.title: count(build(column, PROMPTS[0], 0, info), known) for column in COLUMNS}
     scores = measure(files)
-    notes = {c.title: f"{costs[c.title][0]:.3g} rows per step\n{scores[c.title][0]:.0%} as asked" for c in COLUMNS}
+    notes = {column.title: f"cfg {column.cfg:g}, {costs[column.title][0]:.3g} rows a step\n"
+                           f"{scores[column.title][0]:.0%} as asked" for column in COLUMNS}
     sheet(files, notes).save(folder / "sheet.png")
     text = table(costs, seconds, scores)
     (folder / "table.md").write_text(text + "\n")

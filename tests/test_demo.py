@@ -39,12 +39,13 @@ def test_a_strategy_lies_on_the_model_wire_with_its_own_defaults(info):
 
 def test_the_negative_has_a_prompt_of_its_own(info):
     workflow = build("negative", info)
-    assert workflow[workflow[demo.STRATEGY]["inputs"]["negative"][0]]["inputs"]["text"] == "a big blue circle on red"
+    unwanted = workflow[demo.STRATEGY]["inputs"]["negative"][0]
+    assert workflow[unwanted]["inputs"]["text"] == "a big blue circle on red"
     assert workflow[demo.PROMPT]["inputs"]["text"] == "a big red circle on blue"
 
 
-@pytest.mark.parametrize("title, rows", [("off", 1), ("CFG 3", 2), ("CFG 8", 2), ("CFG++", 2), ("Perp-CFG", 2),
-                                         ("PAG", 2), ("negative", 3)])
+@pytest.mark.parametrize("title, rows", [("off", 1), ("CFG 3", 2), ("CFG 8", 2), ("CFG++", 2),
+                                         ("Perp-CFG", 2), ("PAG", 2), ("negative", 3)])
 def test_rows_and_calls_are_counted_on_the_host(title, rows, known, info):
     workflow = build(title, info)
     workflow[demo.SAMPLER]["inputs"]["steps"] = 2

@@ -23,7 +23,8 @@ def make_host(folder):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text("")
     (folder / "comfyui_version.py").write_text('__version__ = "9.9.9"\n')
-    (folder / "requirements.txt").write_text("torch\ntorchvision\ntorchaudio>=2\ntorchsde\nnumpy>=1.25\n# a remark\n")
+    wanted = ["torch", "torchvision", "torchaudio>=2", "torchsde", "numpy>=1.25", "# remark"]
+    (folder / "requirements.txt").write_text("\n".join(wanted))
     return folder
 
 
@@ -89,7 +90,7 @@ def test_the_comfyui_around_the_pack_is_found(tmp_path, monkeypatch):
 
 
 def test_the_hosts_requirements_without_torch(tmp_path):
-    assert dev.requirements(make_host(tmp_path)) == ["torchsde", "numpy>=1.25", "# a remark"]
+    assert dev.requirements(make_host(tmp_path)) == ["torchsde", "numpy>=1.25", "# remark"]
 
 
 def test_packages_are_installed_once_and_again_when_the_host_asks_for_others(tmp_path, monkeypatch):
@@ -105,7 +106,7 @@ def test_packages_are_installed_once_and_again_when_the_host_asks_for_others(tmp
     dev.install(host)
     assert len(runs) == first
     with open(host / "requirements.txt", "a") as file:
-        file.write("another\n")
+        file.write("\nanother\n")
     dev.install(host)
     assert len(runs) == 2 * first
 
@@ -173,8 +174,9 @@ def test_the_server_runs_workflows_and_leaves_neither_process_nor_file():
         status, nodes = server.get("/object_info")
         assert status == 200 and "KSampler" in nodes
         assert server.post("/prompt", {"prompt": {}})[0] == 400
+        blank = {"width": 8, "height": 8, "batch_size": 1, "color": 255}
         outputs = server.run({
-            "1": {"class_type": "EmptyImage", "inputs": {"width": 8, "height": 8, "batch_size": 1, "color": 255}},
+            "1": {"class_type": "EmptyImage", "inputs": blank},
             "2": {"class_type": "SaveImage", "inputs": {"images": ["1", 0], "filename_prefix": "test"}},
         })
         assert (server.output / outputs["2"]["images"][0]["filename"]).is_file()
