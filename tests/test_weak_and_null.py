@@ -1,0 +1,485 @@
+"""On real ComfyUI: what saving strategies save, weak models, nulls, noise on the prompt, classifiers."""
+
+import logging
+from types import SimpleNamespace
+
+import comfy.latent_formats
+import comfy.samplers
+import folder_paths
+import pytest
+import torch
+from comfy.patcher_extension import WrappersMP
+from nodes import ConditioningSetArea, ConditioningSetTimestepRange, ConditioningZeroOut
+from pack.lab import data, judge
+from pack.nodes.conditioning import CADS, Null, from_prompt, independent, mean, zeros
+from pack.nodes.conds import embedded
+from pack.nodes.demo_model import load
+from pack.nodes.models import Autoguidance, Classifier, DemoClassifier, judged
+from pack.nodes.saving import Adaptive, Alternate, Budget, Compress
+from pack.nodes.strategies import CFG, PAG, Negative
+from pack.tests.host import (
+    NEGATIVE,
+    POSITIVE,
+    TYPES,
+    Counter,
+    basic_guider,
+    cfg_guider,
+    dual_guider,
+    guided_by,
+    latent,
+    node,
+    perp_neg_guider,
+    prompt,
+    sample,
+    tiny_model,
+)
+from safetensors.torch import save_file
+
+SAVING = {
+    "adaptive": (Adaptive, {"threshold": 0.5}),
+    "alternate": (Alternate, {}),
+    "compress": (Compress, {"share": 0.5}),
+    "budget": (Budget, {"rows": 9}),
+}
+saving = pytest.mark.parametrize("name", SAVING)
+GUIDERS = {"cfg": cfg_guider, "basic": basic_guider, "dual": dual_guider, "perp-neg": perp_neg_guider}
+guiders = pytest.mark.parametrize("guider", GUIDERS.values(), ids=GUIDERS)
+
+
+@pytest.fixture(scope="module")
+def model():
+    return tiny_model("eps")
+
+
+@pytest.fixture(scope="module")
+def weak():
+    return tiny_model("eps", seed=9)
+
+
+def close(a, b, relative=1e-5):
+    assert float((a - b).abs().max() / b.abs().max()) <= relative
+
+
+def far(a, b):
+    assert float((a - b).abs().max() / b.abs().max()) > 1e-2
+
+
+def counted(model, **how):
+    counter = Counter(model)
+    answer = sample(counter.model, **how)
+    return answer, counter.rows, counter.calls
+
+
+# ------------------------------------------------------------------------------------------------ fewer evaluations
+
+@pytest.mark.parametrize("cls, knobs, rows", [
+    (Alternate, {}, 9), (Alternate, {"every": 3}, 8), (Alternate, {"start": 0.5}, 10),
+    (Compress, {"share": 0.5}, 9), (Compress, {"share": 0.2}, 7), (Compress, {"share": 0.5, "power": 3.0}, 8),
+    (Budget, {"rows": 9}, 9), (Budget, {"rows": 7, "spend": "even"}, 7), (Budget, {"rows": 2}, 6),
+], ids=str)
+def test_rows_are_what_the_page_promises(cls, knobs, rows, model):
+    assert counted(node(cls, model, **knobs))[1:] == (rows, 6)
+
+
+def test_adaptive_guidance_takes_one_row_from_the_step_after_agreement(model):
+    """Found by hand from the two predictions of every step of a plain run, until the first that agrees."""
+    ratios = []
+
+    def look(args):
+        c, u = args["cond_denoised"], args["uncond_denoised"]
+        ratios.append(float((c - u).norm() / c.norm()))
+        return args["denoised"]
+
+    looking = model.clone()
+    looking.set_model_sampler_post_cfg_function(look)
+    plain = sample(looking)
+    for threshold in (min(ratios) * 0.99, *(ratio * 1.01 for ratio in ratios)):
+        agreed = next((i for i, ratio in enumerate(ratios) if ratio < threshold), 6)
+        answer, rows, calls = counted(node(Adaptive, model, threshold=threshold))
+        assert (rows, calls) == (min(12, 6 + agreed + 1), 6)
+        if agreed == 6:
+            assert torch.equal(answer, plain)
+
+
+@saving
+def test_a_batch_is_its_pictures_made_alone(name, model):
+    cls, knobs = SAVING[name]
+    patched, noise = node(cls, model, **knobs), latent(3)
+    whole = sample(patched, noise=noise)
+    for i in range(3):
+        close(whole[i:i + 1], sample(patched, noise=noise[i:i + 1]))
+
+
+@saving
+@guiders
+def test_every_guider_and_a_second_order_sampler(name, guider, model):
+    cls, knobs = SAVING[name]
+    for sampler in ("euler", "heun", "dpmpp_2m", "euler_cfg_pp"):
+        assert guided_by(guider(node(cls, model, **knobs)), sampler).isfinite().all()
+
+
+def test_left_out_steps_are_cond_alone(model):
+    """Skipping all but the first step is cfg at the first step and 1 after it."""
+    close(sample(node(Alternate, model, every=100)), sample(node(CFG, model, scale="0:7, 1:1 step steps")), 1e-6)
+
+
+def test_saving_does_not_depend_on_where_the_scale_is_set(model):
+    first = node(CFG, node(Alternate, model), scale="3")
+    last = node(Alternate, node(CFG, model, scale="3"))
+    assert torch.equal(sample(first), sample(last))
+    assert counted(first)[1:] == (9, 6)
+    close(sample(first), sample(node(Alternate, model), cfg=3.0), 1e-6)
+
+
+@pytest.mark.parametrize("order", [0, 1])
+def test_where_a_step_needs_the_negative_nothing_is_left_out(order, model):
+    weighted = lambda m: node(Negative, m, negative=prompt(7), mode="weighted")
+    patched = weighted(node(Alternate, model)) if order else node(Alternate, weighted(model))
+    answer, rows, calls = counted(patched)
+    assert (rows, calls) == (18, 6)
+    assert torch.equal(answer, sample(weighted(model)))
+
+
+def test_on_a_trained_model_reusing_the_direction_is_nearer_to_cfg_than_leaving_it_out(demo):
+    how = dict(cfg=4.0, steps=16, noise=demo.noise(4), positive=demo.encode("a big green ring on white"), negative=demo.encode(""))
+    plain = sample(demo.model, **how)
+    error = {reuse: float((sample(node(Compress, demo.model, share=0.5, reuse=reuse), **how) - plain).norm()) for reuse in (0.0, 1.0)}
+    assert error[1.0] < error[0.0] / 2
+
+
+def test_a_negative_that_is_out_of_its_range_does_not_stop_adaptive_guidance(model):
+    late = ConditioningSetTimestepRange().set_range(NEGATIVE, 0.5, 1.0)[0]
+    assert torch.equal(sample(node(Adaptive, model, threshold=0.001), negative=late), sample(node(Adaptive, model, threshold=0.0), negative=late))
+
+
+# ------------------------------------------------------------------------------------------------ weak models
+
+def by_hand(model, weak):
+    """Autoguidance as the plainest of hooks: the weak model's own prediction in the place of the negative's."""
+    patched = model.clone()
+    weak.model.current_patcher = weak
+
+    def batch(args):
+        cond = [args["conds"][0]]
+        ask = lambda m: comfy.samplers.calc_cond_batch(m, cond, args["input"], args["sigma"], {"transformer_options": {}})[0]
+        return [ask(args["model"]), ask(weak.model)]
+
+    patched.set_model_sampler_calc_cond_batch_function(batch)
+    return patched
+
+
+@pytest.mark.parametrize("kind", TYPES)
+@pytest.mark.parametrize("batch", [1, 3])
+def test_autoguidance_is_cfg_with_the_weak_model_in_the_place_of_the_negative(kind, batch):
+    model, weak = tiny_model(kind), tiny_model(kind, seed=9)
+    guided = sample(node(Autoguidance, model, weak_model=weak), cfg=2.1, batch=batch)
+    close(guided, sample(by_hand(model, weak), cfg=2.1, batch=batch))
+    far(guided, sample(model, cfg=2.1, batch=batch))
+
+
+@pytest.mark.parametrize("cfg, share, rows, weak_rows", [(2.1, 1.0, 6, 6), (2.1, 0.5, 12, 6), (2.1, 0.0, 12, 0), (1.0, 1.0, 6, 0), (1.0, 0.5, 6, 0)])
+def test_rows_of_both_models(cfg, share, rows, weak_rows, model, weak):
+    main, second = Counter(model), Counter(weak)
+    sample(node(Autoguidance, main.model, weak_model=second.model, share=share), cfg=cfg)
+    assert (main.rows, main.calls) == (rows, 6)
+    assert (second.rows, second.calls) == (weak_rows, weak_rows)
+
+
+def test_half_from_the_weak_model_is_half_way_in_every_evaluation(model, weak):
+    """One evaluation is linear in the share, so a run of one step is."""
+    at = {share: sample(node(Autoguidance, model, weak_model=weak, share=share), cfg=3.0, steps=1) for share in (0.0, 0.5, 1.0)}
+    close(at[0.5], (at[0.0] + at[1.0]) / 2)
+    assert torch.equal(at[0.0], sample(model, cfg=3.0, steps=1))
+
+
+def test_the_models_own_twin_as_weak_model_is_no_guidance(model):
+    close(sample(node(Autoguidance, model, weak_model=tiny_model("eps")), cfg=5.0), sample(model, cfg=1.0))
+
+
+def test_a_lora_on_the_same_checkpoint_is_loaded_a_second_time(model):
+    weak = model.clone()
+    with pytest.raises(ValueError, match="one loaded model"):
+        node(Autoguidance, model, weak_model=weak)
+    if not hasattr(weak, "cached_patcher_init"):
+        return  # a host without a way to load a model again
+    weak.cached_patcher_init = (lambda disable_dynamic=False: tiny_model("eps"), ())
+    name = "diffusion_model.out.2.weight"
+    difference = torch.randn_like(model.model.state_dict()[name]) / 10
+    assert weak.add_patches({name: ("diff", (difference,))}) == [name]
+    second = tiny_model("eps")
+    with torch.no_grad():
+        second.model.diffusion_model.out[2].weight += difference
+    close(sample(node(Autoguidance, model, weak_model=weak), cfg=3.0), sample(by_hand(model, second), cfg=3.0), 1e-4)
+    assert torch.equal(sample(model), sample(tiny_model("eps")))
+
+
+def test_models_of_different_families_are_refused_in_one_sentence(model, weak):
+    with pytest.raises(ValueError, match="no common noise levels") as error:
+        node(Autoguidance, model, weak_model=tiny_model("flow"))
+    assert "\n" not in str(error.value)
+    other = tiny_model("eps", seed=9)
+    other.model.latent_format = comfy.latent_formats.SD3()
+    with pytest.raises(ValueError, match="SD3 latents and model on SD15"):
+        node(Autoguidance, model, weak_model=other)
+    far(sample(node(Autoguidance, model, weak_model=tiny_model("v")), cfg=3.0), sample(model, cfg=1.0))  # v and eps fit
+
+
+def test_the_weak_model_keeps_its_own_patches_and_ignores_guidance_of_its_own(model, weak):
+    halved = weak.clone()
+    halved.set_model_unet_function_wrapper(lambda apply, args: apply(args["input"], args["timestep"], **args["c"]) / 2)
+    far(sample(node(Autoguidance, model, weak_model=halved), cfg=3.0), sample(node(Autoguidance, model, weak_model=weak), cfg=3.0))
+    guided = node(PAG, node(CFG, weak, scale="9"))
+    assert torch.equal(sample(node(Autoguidance, model, weak_model=guided), cfg=3.0), sample(node(Autoguidance, model, weak_model=weak), cfg=3.0))
+
+
+def test_two_weak_models(model, weak):
+    third = tiny_model("eps", seed=10)
+    both = node(Autoguidance, node(Autoguidance, model, weak_model=weak, share=0.5), weak_model=third, share=0.5)
+    second = Counter(both)
+    sample(second.model, cfg=2.0)
+    assert (second.rows, second.calls) == (12, 6)
+    far(sample(both, cfg=2.0), sample(node(Autoguidance, model, weak_model=weak, share=0.5), cfg=2.0))
+
+
+@guiders
+@pytest.mark.parametrize("share", [0.5, 1.0])
+def test_a_weak_model_under_every_guider(guider, share, model, weak):
+    patched = node(Autoguidance, model, weak_model=weak, share=share)
+    assert guided_by(guider(patched)).isfinite().all()
+    assert torch.equal(guided_by(guider(patched)), guided_by(guider(patched)))
+
+
+def test_the_weak_model_sees_the_areas_masks_and_ranges_of_the_prompt(model):
+    left = ConditioningSetArea().append(POSITIVE, 64, 128, 0, 0, 1.0)[0]
+    late = ConditioningSetTimestepRange().set_range(prompt(8), 0.4, 1.0)[0]
+    positive = left + late
+    twin = node(Autoguidance, model, weak_model=tiny_model("eps"))
+    close(sample(twin, cfg=5.0, positive=positive), sample(model, cfg=1.0, positive=positive))
+    mask = torch.zeros(1, 1, 16, 16)
+    mask[..., :8] = 1
+    inpainted = dict(image=latent(seed=8), noise_mask=mask)
+    close(sample(twin, cfg=5.0, **inpainted), sample(model, cfg=1.0, **inpainted))
+
+
+def test_nothing_is_left_behind_in_the_weak_model(model, weak):
+    before = {name: value.clone() for name, value in weak.model.state_dict().items()}
+    options = repr(sorted(weak.model_options["transformer_options"]))
+    sample(node(Autoguidance, model, weak_model=weak), cfg=3.0)
+    assert all(torch.equal(before[name], value) for name, value in weak.model.state_dict().items())
+    assert repr(sorted(weak.model_options["transformer_options"])) == options
+    assert weak.model.current_patcher is None
+
+
+def test_the_rows_of_a_pag_branch_still_share_the_main_models_forward(model, weak):
+    counter = Counter(node(PAG, node(Autoguidance, model, weak_model=weak)))
+    sample(counter.model, cfg=2.0)
+    assert (counter.rows, counter.calls) == (12, 6)
+
+
+# ------------------------------------------------------------------------------------------------ the null prompt
+
+def like(made, values):
+    return [[made(values[0][0]), {**values[0][1]}]]
+
+
+@pytest.mark.parametrize("null, negative", [
+    ("zeros", ConditioningZeroOut().zero_out(POSITIVE)[0]),
+    ("mean", like(lambda y: y.mean(1, keepdim=True).repeat(1, y.shape[1], 1), POSITIVE)),
+    ("independent", like(lambda y: independent(5, "cross_attn", y), POSITIVE)),
+], ids=["zeros", "mean", "independent"])
+def test_a_null_is_the_negative_that_one_would_make_by_hand(null, negative, model):
+    answer, rows, calls = counted(node(Null, model, null=null, seed=5))
+    assert (rows, calls) == (12, 6)
+    assert torch.equal(answer, sample(model, negative=negative))
+    assert torch.equal(sample(node(Null, model, null=null, seed=5), cfg=1.0), sample(model, cfg=1.0))
+
+
+def test_tokens_and_pooled_embedding_are_both_replaced_and_everything_else_stays():
+    tokens, pooled, mask = torch.randn(1, 6, 16), torch.randn(1, 8), torch.ones(1, 6)
+    entry = {"cross_attn": tokens, "pooled_output": pooled, "attention_mask": mask, "strength": 0.5, "uuid": 1, "model_conds": {}}
+    for null in (zeros, mean, lambda *given: independent(3, *given)):
+        made, = from_prompt(null, {"positive": [entry]})
+        assert made["cross_attn"].shape == tokens.shape and made["pooled_output"].shape == pooled.shape
+        assert not torch.equal(made["cross_attn"], tokens) and not torch.equal(made["pooled_output"], pooled)
+        assert made["attention_mask"] is mask and made["strength"] == 0.5 and made["uuid"] != 1
+    assert entry["cross_attn"] is tokens
+    made, = from_prompt(zeros, {"positive": [entry]})
+    assert not made["cross_attn"].any() and not made["pooled_output"].any()
+    made, = from_prompt(lambda *given: independent(3, *given), {"positive": [{**entry, "cross_attn": 2 + 3 * torch.randn(1, 400, 64)}]})
+    assert made["cross_attn"].mean() == pytest.approx(2, abs=0.1) and made["cross_attn"].std() == pytest.approx(3, abs=0.1)
+
+
+def test_the_null_has_the_areas_of_the_prompt(model):
+    positive = ConditioningSetArea().append(POSITIVE, 64, 128, 0, 0, 1.0)[0] + prompt(8)
+    negative = ConditioningZeroOut().zero_out(positive)[0]
+    close(sample(node(Null, model), positive=positive), sample(model, positive=positive, negative=negative))
+
+
+def test_before_its_window_and_after_it_the_samplers_negative_is_the_negative(model):
+    whole, early, off = (sample(node(Null, model, end=end)) for end in (1.0, 0.5, 0.0))
+    assert torch.equal(off, sample(model))
+    far(whole, off)
+    far(early, off)
+    far(early, whole)
+
+
+@pytest.fixture
+def embeddings(tmp_path, monkeypatch):
+    monkeypatch.setitem(folder_paths.folder_names_and_paths, "embeddings", ([str(tmp_path)], {".safetensors", ".pt"}))
+    folder_paths.filename_list_cache.pop("embeddings", None)
+    yield tmp_path
+    folder_paths.filename_list_cache.pop("embeddings", None)
+
+
+def test_a_learned_null_comes_from_a_file_in_the_embeddings_folder(embeddings, model):
+    tokens = prompt(9)[0][0]
+    save_file({"tokens": tokens}, embeddings / "null.safetensors")
+    (embeddings / "old.pt").write_bytes(b"a pickle")
+    chosen = next(given for given in Null.define_schema().inputs if given.id == "embedding")
+    assert chosen.options == ["none", "null.safetensors"]
+    null = dict(null="file", embedding="null.safetensors")
+    close(sample(node(Null, model, **null)), sample(model, negative=prompt(9)))
+    save_file({"tokens": POSITIVE[0][0][0]}, embeddings / "null.safetensors")  # the prompt itself is no null
+    close(sample(node(Null, model, **null)), sample(model, cfg=1.0), 1e-4)
+
+
+def test_a_file_that_cannot_be_a_null_is_refused_in_one_sentence(embeddings, model):
+    save_file({"tokens": torch.zeros(4, 20)}, embeddings / "wide.safetensors")
+    save_file({"bias": torch.zeros(16)}, embeddings / "flat.safetensors")
+    for name, sentence in [("none", "has to be a .safetensors"), ("old.pt", "has to be a .safetensors"),
+                           ("absent.safetensors", "has to be a .safetensors"), ("../secret.safetensors", "has to be a .safetensors"),
+                           ("wide.safetensors", "20 wide and this model's prompts are 16"), ("flat.safetensors", "no tensor")]:
+        with pytest.raises(ValueError, match=sentence) as error:
+            sample(node(Null, model, null="file", embedding=name))
+        assert "\n" not in str(error.value)
+
+
+def test_the_empty_prompt_needs_a_text_encoder_and_is_what_it_makes_of_nothing(demo):
+    with pytest.raises(ValueError, match="connect clip"):
+        node(Null, demo.model, null="empty prompt")
+    pictures = dict(positive=demo.encode("a big red star on white"), negative=demo.encode("blue"), noise=demo.noise(2))
+    answer = sample(node(Null, demo.model, null="empty prompt", clip=demo.clip), **pictures)
+    assert torch.equal(answer, sample(demo.model, **{**pictures, "negative": demo.encode("")}))
+    far(answer, sample(demo.model, **pictures))
+
+
+# ------------------------------------------------------------------------------------------------ noise on the prompt
+
+def contexts(model, batch=2, **how):
+    """What every forward of a run is given as prompt: [(cond_or_uncond, (rows, tokens, width)), ...]."""
+    seen = []
+
+    def look(executor, x, t, c_concat=None, c_crossattn=None, control=None, transformer_options={}, **kwargs):
+        seen.append((transformer_options["cond_or_uncond"], c_crossattn.clone()))
+        return executor(x, t, c_concat, c_crossattn, control, transformer_options, **kwargs)
+
+    looking = model.clone()
+    looking.add_wrapper_with_key(WrappersMP.APPLY_MODEL, "look", look)
+    sample(looking, batch=batch, **how)
+    return seen
+
+
+def test_only_the_prompt_is_noised_each_picture_by_itself_and_not_after_tau1(model):
+    seen = contexts(node(CADS, model, noise=0.2, start=0.5))
+    plain = contexts(model)
+    assert len(seen) == len(plain) == 6
+    different = []
+    for (order, noised), (_, clean) in zip(seen, plain):
+        assert order == [1, 0]
+        assert torch.equal(noised[:2], clean[:2])  # the negative
+        different.append(not torch.equal(noised[2:], clean[2:]))
+        if different[-1]:
+            assert (noised[2] - noised[3]).abs().max() > 1e-3
+    assert different == [True, True, True, False, False, False]  # 1, .8, .6, .4, .2, 0 of the time remain
+
+
+def test_cads_changes_the_picture_with_the_seed_and_only_with_it(model):
+    one, two = (sample(node(CADS, model, seed=seed)) for seed in (1, 2))
+    far(one, two)
+    assert torch.equal(one, sample(node(CADS, model, seed=1)))
+    close(sample(node(CADS, model, seed=1), noise=latent(3))[:1], sample(node(CADS, model, seed=1), noise=latent(3)[:1]))
+
+
+def test_a_perturbed_branch_starts_from_the_same_noised_prompt(model):
+    for order, rows in contexts(node(PAG, node(CADS, model)), batch=1):
+        assert order == [1, 0, 0]
+        assert torch.equal(rows[1], rows[2])
+
+
+def test_every_region_is_noised(model):
+    positive = ConditioningSetArea().append(POSITIVE, 64, 128, 0, 0, 1.0)[0] + prompt(8)
+    clean = {tuple(entry[0][0].flatten().tolist()) for entry in positive}
+    first = contexts(node(CADS, model), batch=1, positive=positive)[0]
+    for order, rows in [first]:
+        for kind, row in zip(order, rows):
+            assert kind == 1 or tuple(row.flatten().tolist()) not in clean
+
+
+def test_a_model_without_cross_attention_says_so(model, caplog, monkeypatch):
+    assert embedded({"positive": [{"model_conds": {}}]}, lambda y: y, 1) is None
+    monkeypatch.setattr("pack.nodes.host.embedded", lambda *given: None)
+    with caplog.at_level(logging.WARNING):
+        answer = sample(node(CADS, model))
+    assert torch.equal(answer, sample(model))
+    assert sum("The prompt was not changed" in record.message for record in caplog.records) == 1
+
+
+def test_tau1_above_tau2_is_refused(model):
+    with pytest.raises(ValueError, match="start has to be the smaller"):
+        node(CADS, model, start=0.9, full=0.6)
+
+
+# ------------------------------------------------------------------------------------------------ classifiers
+
+@pytest.fixture(scope="module")
+def demo():
+    model, clip, vae = load()
+    return SimpleNamespace(
+        model=model, clip=clip, vae=vae,
+        encode=lambda text: clip.encode_from_tokens_scheduled(clip.tokenize(text)),
+        noise=lambda n: torch.randn(n, 3, 32, 32, generator=torch.Generator().manual_seed(4)),
+    )
+
+
+@pytest.mark.parametrize("attribute, value", [("color", "green"), ("shape", "ring"), ("background", "white")])
+def test_the_demo_classifier_turns_unprompted_pictures_into_what_it_is_told(attribute, value, demo):
+    with torch.inference_mode():  # as the host runs its nodes
+        wanted = DemoClassifier.execute(attribute, value).result[0]
+        how = dict(cfg=1.0, steps=12, noise=demo.noise(12), positive=demo.encode(""), negative=demo.encode(""))
+        guided, plain = (sample(m, **how) for m in (node(Classifier, demo.model, classifier=wanted, scale=5.0), demo.model))
+    found = [
+        (getattr(judge.load().read((pictures.clone() + 1) / 2), attribute) == getattr(data, f"{attribute}s".upper()).index(value)).float().mean()
+        for pictures in (guided, plain)
+    ]
+    assert found[0] > 0.7 and found[0] > found[1] + 0.4
+
+
+def test_the_demo_classifier_is_the_judge_at_any_size():
+    pictures = 2 * torch.rand(3, 3, 32, 32) - 1
+    rows, _ = judge.load()((pictures + 1) / 2)
+    for i in range(4):
+        close(judged(i, 1, pictures, 1.0), rows[i].log_softmax(1)[:, 1])
+    bigger = pictures.repeat_interleave(2, 2).repeat_interleave(2, 3)
+    close(judged(1, 2, bigger, 1.0), judged(1, 2, pictures, 1.0))
+
+
+def test_a_value_that_the_attribute_does_not_have_is_refused():
+    with pytest.raises(ValueError, match="one of circle, square") as error:
+        DemoClassifier.execute("shape", "red")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("where", ["x0", "x"])
+@guiders
+def test_a_users_classifier_under_every_guider_costs_no_rows(where, guider, model):
+    seen = []
+
+    def likes_zero(latents, sigma):
+        seen.append((latents.requires_grad, sigma))
+        return -latents.square().flatten(1).sum(1) / 1000
+
+    patched = node(Classifier, model, classifier=likes_zero, where=where)
+    with torch.inference_mode():
+        answer = guided_by(guider(patched))
+    assert answer.isfinite().all() and len(seen) == 6 and all(grad for grad, _ in seen)
+    assert seen[0][1] > seen[-1][1] > 0
