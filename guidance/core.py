@@ -179,8 +179,15 @@ class State:
 
     def steer(self, direction: Tensor) -> "State":
         """Point guidance elsewhere, and move the answer by the difference."""
-        moved = self.denoised + (self.scale - 1) * (direction - self.direction)
+        moved = (direction - self.direction).mul_(self.scale - 1).add_(self.denoised)
         return replace(self, steered=direction, denoised=moved)
+
+    def bend(self, change: Tensor, weight: float | None = None) -> "State":
+        """Steer by a change of the direction, which this takes over, and move the answer by `weight` (scale - 1,
+        unless another is meant) times it. Needs less memory than `steer`."""
+        moved = self.denoised.add(change, alpha=self.scale - 1 if weight is None else weight)
+        steered = change.add_(self.cond).sub_(self.uncond) if self.steered is None else change.add_(self.steered)
+        return replace(self, steered=steered, denoised=moved)
 
     def redirect(self, direction: Tensor) -> "State":
         """Steer, also where uncond was left out: for the steps after, it is as if it had been computed."""
@@ -189,8 +196,9 @@ class State:
         moment, moved = replace(self.moment, skip=False), self.denoised + (self.moment.scale - 1) * direction
         return replace(self, moment=moment, uncond=self.cond - direction, steered=None, denoised=moved)
 
-    def add(self, term: Tensor) -> "State":
-        return replace(self, denoised=self.denoised + term)
+    def add(self, term: Tensor, weight: float = 1.0) -> "State":
+        """Add weight * term to the answer."""
+        return replace(self, denoised=self.denoised.add(term, alpha=weight))
 
 
 class Step(NamedTuple):

@@ -29,6 +29,6 @@ def negative_weighted(key, weight=1.0, start=0.0, end=1.0, unit="percent"):
     def apply(state):
         n = state.branches.get(negative)
         strength = at(weight, state.moment)
-        return state if n is None or strength == 0 else state.add(-strength * (n - state.uncond))
+        return state if n is None or strength == 0 else state.add(n - state.uncond, -strength)
 
     return Step(plan, apply)

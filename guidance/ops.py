@@ -66,7 +66,12 @@ def match(a, b):
     return torch.where(b == 0, 1, a / torch.where(b == 0, 1, b))
 
 
+def share(x, onto):
+    """How often `onto` is contained in each sample of x, shaped (B, 1, ...); 0 where it is zero."""
+    return ratio(dot(x, onto), dot(onto, onto))
+
+
 def split(x, onto):
     """The parts of each sample of x (parallel, orthogonal) to `onto`. A zero `onto` has no parallel."""
-    parallel = ratio(dot(x, onto), dot(onto, onto)) * onto
+    parallel = share(x, onto) * onto
     return parallel, x - parallel

@@ -1,5 +1,7 @@
 """Perturbed-attention guidance. Ahn et al. 2024, https://arxiv.org/abs/2403.17377"""
 
+from dataclasses import replace
+
 from . import ops
 from .core import Perturbed, Step
 from .schedule import at
@@ -21,10 +23,10 @@ def pag(layers, scale=3.0, rescale=0.0):
         strength = at(scale, state.moment)
         if strength == 0 or perturbed not in state.branches:
             return state
-        state = state.add(strength * (state.cond - state.branches[perturbed]))
+        state = state.add(state.cond - state.branches[perturbed], strength)
         if rescale == 0:
             return state
         factor = 1 + rescale * (ops.ratio(ops.std(state.cond), ops.std(state.denoised)) - 1)
-        return state.add((factor - 1) * state.denoised)
+        return replace(state, denoised=factor * state.denoised)
 
     return Step(plan, apply)

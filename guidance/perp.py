@@ -26,9 +26,6 @@ def perp_cfg(eta=0.0, reference="uncond", space="x0", literal=False):
         onto = state.cond if reference == "cond" else state.uncond
         if space == "noise":  # x - x0 is sigma times the noise or velocity, and a projection ignores the length
             onto = state.x - onto
-        before = state.direction
-        parallel, orthogonal = ops.split(before, onto)
-        state = state.steer(orthogonal + kept * parallel)
-        return state.add(state.direction - before) if literal else state
+        return state.bend((kept - 1) * ops.share(state.direction, onto) * onto, state.scale if literal else None)
 
     return Step(plan, apply)

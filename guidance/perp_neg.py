@@ -23,7 +23,7 @@ def perp_neg(key, weight=1.0, start=0.0, end=1.0, unit="percent"):
         strength = at(weight, state.moment) * state.scale
         if n is None or strength == 0:
             return state
-        _, orthogonal = ops.split(n - state.uncond, onto=state.cond - state.uncond)
-        return state.add(-strength * orthogonal)
+        against, prompt = n - state.uncond, state.cond - state.uncond
+        return state.add(against.addcmul_(ops.share(against, prompt), prompt, value=-1), -strength)
 
     return Step(plan, apply)

@@ -47,6 +47,11 @@ def bench(args):
     bench(args)
 
 
+def speed(args):
+    from pack.lab.speed import speed
+    speed(args.repeats)
+
+
 def main():
     parser = argparse.ArgumentParser(prog="python lab", description=__doc__)
     commands = parser.add_subparsers(required=True)
@@ -71,6 +76,9 @@ def main():
     command = commands.add_parser("bench", help="time the strategies' maths, and measure its memory")
     command.add_argument("--repeats", type=int, default=25)
     command.set_defaults(run=bench)
+    command = commands.add_parser("speed", help="time the bridge against ComfyUI's own nodes")
+    command.add_argument("--repeats", type=int, default=15)
+    command.set_defaults(run=speed)
     args = parser.parse_args()
     load_host()
     load_pack()

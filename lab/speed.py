@@ -1,0 +1,81 @@
+"""`python lab speed`: what the bridge costs on the bundled model, against ComfyUI's own nodes in the same process."""
+
+import statistics
+import time
+
+import comfy.utils
+import nodes
+import torch
+from comfy_extras.nodes_pag import PerturbedAttentionGuidance
+
+from .. import guidance
+from ..guidance.core import UNCOND, Step, Timeline, chain, guide
+from ..nodes.attention import self_attention_layers
+from ..nodes.demo_model import load
+from ..nodes.host import attach
+from ..nodes.strategies import PAG
+from .bench import extra_memory
+
+STEPS, CFG = 20, 5.0
+LAYERS = ["middle.0.0"]
+
+
+def paired(one, other, repeats):
+    """Seconds of two functions, run in turn so that a busy moment of the machine falls on both."""
+    seconds = ([], [])
+    for i in range(-1, repeats):
+        for run, taken in zip((one, other), seconds):
+            start = time.perf_counter()
+            run()
+            if i >= 0:
+                taken.append(time.perf_counter() - start)
+    return seconds
+
+
+def sampler(model, clip, batch):
+    encode = lambda text: nodes.CLIPTextEncode().encode(clip, text)[0]
+    positive, negative = encode("a big red circle on blue"), encode("")
+    latent = nodes.EmptyLatentImage().generate(32, 32, batch)[0]
+    return lambda: nodes.common_ksampler(model, 1, STEPS, CFG, "euler", "normal", positive, negative, latent)
+
+
+def speed(repeats=15):
+    comfy.utils.set_progress_bar_enabled(False)
+    model, clip, _ = load()
+    ours = PAG.execute(model, scale=3.0, layers="middle", rescale=0.0).result[0]
+    cores = PerturbedAttentionGuidance.execute(model, 3.0).result[0]
+    print(f"{STEPS}-step runs, median of {repeats} pairs, {torch.get_num_threads()} threads")
+    for batch in (1, 4):
+        a, b = paired(sampler(ours, clip, batch), sampler(cores, clip, batch), repeats)
+        ratio = statistics.median(x / y for x, y in zip(a, b))
+        print(f"PAG + CFG at batch {batch}: {statistics.median(a):.3f} s, ComfyUI's own node "
+              f"{statistics.median(b):.3f} s, ratio {ratio:.2f}")
+    a, b = paired(sampler(attach(model, "nothing", Step), clip, 1), sampler(model, clip, 1), 4 * repeats)
+    more = statistics.median(x - y for x, y in zip(a, b)) / STEPS
+    print(f"a neutral chain: {1e6 * more:.0f} microseconds per step, of {1e6 * statistics.median(b) / STEPS:.0f}")
+    print(f"self-attention layers of the bundled model: {', '.join(self_attention_layers(model))}")
+    memory()
+
+
+CHAINS = {
+    "CFG": guidance.cfg(3.0),
+    "Perp-CFG": guidance.perp_cfg(),
+    "PAG": guidance.pag(LAYERS),
+    "PAG, rescaled": guidance.pag(LAYERS, rescale=0.7),
+    "negative, weighted": guidance.negative_weighted("n"),
+    "Perp-Neg": guidance.perp_neg("n"),
+    "PAG + Perp-Neg + Perp-CFG": chain(guidance.pag(LAYERS), guidance.perp_neg("n"), guidance.perp_cfg()),
+}
+
+
+@torch.no_grad()
+def memory(shape=(1, 16, 128, 128)):
+    """Peak memory of a chain beyond the host's own tensors, in latents; what a branch predicts counts as its own."""
+    size = 4 * torch.Size(shape).numel()
+    print("peak extra memory in latents, branches included:")
+    for name, step in CHAINS.items():
+        moment = step.plan(Timeline((1.0, 0.5, 0.0)).moment(0.5, 7.0))
+        x, cond, uncond, denoised = (torch.randn(shape) for _ in range(4))
+        branches = {branch: torch.randn(shape) for branch in moment.asked - {UNCOND}}
+        extra = extra_memory(lambda: guide(step, moment, x, cond, uncond, denoised, branches), "cpu") / size
+        print(f"  {name}: {extra + len(branches):.1f} with {len(branches)} branches")
