@@ -10,6 +10,7 @@ class Guidance(ComfyExtension):
         from .models import MODELS, DemoClassifier
         from .saving import SAVING
         from .schedules import SCHEDULES
+        from .shaping import SHAPING
         from .strategies import STRATEGIES
 
-        return [*STRATEGIES, *SCHEDULES, *SAVING, *MODELS, *CONDITIONING, DemoModel, DemoClassifier]
+        return [*STRATEGIES, *SHAPING, *SCHEDULES, *SAVING, *MODELS, *CONDITIONING, DemoModel, DemoClassifier]

@@ -13,6 +13,7 @@ from pack.nodes.conditioning import CONDITIONING
 from pack.nodes.host import CHAIN
 from pack.nodes.models import MODELS
 from pack.nodes.saving import SAVING
+from pack.nodes.shaping import SHAPING
 from pack.nodes.strategies import STRATEGIES
 from pack.tests.host import (
     Counter,
@@ -25,7 +26,7 @@ from pack.tests.host import (
 )
 from torch.utils._python_dispatch import TorchDispatchMode
 
-MENU = [*STRATEGIES, *SAVING, *MODELS, *CONDITIONING]
+MENU = [*STRATEGIES, *SHAPING, *SAVING, *MODELS, *CONDITIONING]
 HELP = Path(__file__).parent.parent / "web" / "docs"
 
 # What a node needs besides its defaults.
@@ -42,6 +43,21 @@ NEUTRAL = {
     "GuidanceCFGPlusPlus": None,
     "GuidancePerpCFG": {"eta": 1.0},
     "GuidancePAG": {"scale": 0.0},
+    "GuidanceDynamicThreshold": {"strength": 0.0},
+    "GuidanceMimic": {"strength": 0.0},
+    "GuidanceAPG": {"eta": 1.0, "threshold": 0.0, "momentum": 0.0},
+    "GuidanceCFGZeroStar": {"strength": 0.0, "zero_steps": 0},
+    "GuidanceRescale": {"strength": 0.0},
+    "GuidanceRenorm": {"strength": 0.0},
+    "GuidanceTCFG": {"strength": 0.0},
+    "GuidanceFDG": {"low": 1.0, "high": 1.0},
+    "GuidanceFreSca": {"low": 1.0, "high": 1.0},
+    "GuidanceMamboG": {"alpha": 0.0},
+    "GuidancePowerLaw": {"alpha": 0.0},
+    "GuidanceBetaCFG": {"a": 1.0, "b": 1.0, "gamma": 0.0},
+    "GuidanceAutoRange": {"strength": 0.0},
+    "GuidanceSkimmedCFG": {"skim": 7.0},
+    "GuidanceMomentum": {"alpha": 0.0},
     "GuidanceAdaptive": {"threshold": 0.0},
     "GuidanceAlternate": {"every": 1},
     "GuidanceCompress": {"share": 1.0},
@@ -57,6 +73,7 @@ STEERS_AT_ONE = {
     "GuidanceCFGPlusPlus": "replaces the sampler's cfg",
     "GuidancePAG": "adds a term of its own",
     "GuidanceClassifier": "adds a term of its own",
+    "GuidanceMomentum": "adds a term of its own",
     "GuidanceCADS": "changes the prompt",
 }
 
@@ -76,6 +93,22 @@ VARIANTS = {
     "GuidanceCFGPlusPlus": [{"strength": "0:0.2, 1:1"}],
     "GuidancePerpCFG": [{"reference": "cond"}, {"space": "noise"}, {"literal": True, "eta": 0.3}],
     "GuidancePAG": [{"layers": "input, output.3", "rescale": 0.7}, {"scale": "0:0, 0.5:3"}],
+    "GuidanceDynamicThreshold": [{"form": "pixels"}, {"percentile": 1.0, "strength": "0:1, 1:0"}],
+    "GuidanceMimic": [{"mimic_scale": 3.0, "percentile": 0.99}, {"mimic_scale": "0:3, 1:9", "per_channel": False, "start": "zero"},
+                      {"mimic_scale": 3.0, "measure": "std"}],
+    "GuidanceAPG": [{"unit": "norm", "threshold": 2.0, "eta": 0.5}, {"eta": 1.0, "threshold": "0:0, 1:0.1", "momentum": "0:-0.7, 1:0"}],
+    "GuidanceCFGZeroStar": [{"zero_steps": 0, "strength": "0:1, 1:0"}],
+    "GuidanceRescale": [{"strength": "0:1, 1:0", "space": "x0"}],
+    "GuidanceRenorm": [{"over": "pixels", "limit": 1.1, "space": "x0"}, {"over": "sample", "limit": 1.0}],
+    "GuidanceTCFG": [{"strength": "0:0, 1:1"}],
+    "GuidanceFDG": [{"low": "0:0, 1:2", "high": 0.0}],
+    "GuidanceFreSca": [{"low": 0.5, "high": "0:1, 1:2", "cutoff": 1.0}],
+    "GuidanceMamboG": [{"alpha": "0:8, 1:0"}],
+    "GuidancePowerLaw": [{"alpha": "0:0.9, 1:0", "reference": 1.0}],
+    "GuidanceBetaCFG": [{"a": 1.0, "b": 1.0}, {"gamma": 0.0}, {"a": 1.5, "b": 1.0, "gamma": "0:1, 1:0"}],
+    "GuidanceAutoRange": [{"reference": 1.0, "strength": "0:1, 1:0"}],
+    "GuidanceSkimmedCFG": [{"skim": 3.0}, {"skim": "0:3, 1:9", "full_negative": True, "flips": False}],
+    "GuidanceMomentum": [{"alpha": -1.0, "beta": 0.0}, {"alpha": "0:0, 1:2"}],
     "GuidanceAdaptive": [{"threshold": 0.5}, {"measure": "cosine", "threshold": 1.0}],
     "GuidanceAlternate": [{"every": 3, "start": 0.2}],
     "GuidanceCompress": [{"share": 0.4, "power": 2.0}, {"reuse": "0:1, 1:0"}],
@@ -144,7 +177,7 @@ def test_neutral_knobs_are_plain_cfg_bit_for_bit_and_cost_nothing(cls, model, pl
 
 @every
 def test_at_cfg_1_the_answer_is_the_prompts_own_and_uncond_is_not_computed(cls, knobs, model):
-    if cls.node_id in STEERS_AT_ONE or {"mode", "literal", "scale"} & knobs.keys():
+    if cls.node_id in STEERS_AT_ONE or {"mode", "literal", "scale", "form"} & knobs.keys():
         return
     counter = Counter(patched(cls, model, knobs))
     assert torch.equal(sample(counter.model, cfg=1.0), sample(model, cfg=1.0))
@@ -155,7 +188,7 @@ def test_at_cfg_1_the_answer_is_the_prompts_own_and_uncond_is_not_computed(cls, 
 def test_a_guider_without_negative_gets_the_prompts_own_prediction_where_there_is_nothing_else(cls, knobs, model):
     answer = guided_by(basic_guider(patched(cls, model, knobs)))
     assert answer.isfinite().all()
-    adds = cls.node_id in ("GuidancePAG", "GuidanceClassifier", "GuidanceCADS") or "mode" in knobs
+    adds = cls.node_id in ("GuidancePAG", "GuidanceClassifier", "GuidanceCADS", "GuidanceMomentum") or {"mode", "form"} & knobs.keys()
     if not adds:
         assert torch.equal(answer, guided_by(basic_guider(model)))
 
