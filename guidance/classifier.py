@@ -35,6 +35,7 @@ def classifier(log_likelihood, scale=1.0, where="x0"):
 
 def gradient(log_likelihood, latents, sigma):
     """Of each sample's log-likelihood with respect to that sample. Nothing outside keeps a graph."""
-    with torch.inference_mode(False), torch.enable_grad():
+    # Networks that were not made for it edit tensors in place which their own gradient needs; here they may.
+    with torch.inference_mode(False), torch.enable_grad(), torch.autograd.graph.allow_mutation_on_saved_tensors():
         latents = latents.detach().clone().requires_grad_()
         return torch.autograd.grad(log_likelihood(latents, sigma).sum(), latents)[0]

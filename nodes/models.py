@@ -1,6 +1,7 @@
 """The menu of strategies that bring another model: a weaker one to guide away from, a classifier to guide towards."""
 
 from functools import lru_cache, partial
+from uuid import uuid4
 
 import torch
 import torch.nn.functional as F
@@ -60,6 +61,10 @@ class Classifier(Strategy):
 
     @classmethod
     def prepare(cls, model, classifier, **knobs):
+        models = getattr(classifier, "models", [])
+        if models:  # the host loads them with this model and keeps them through the run
+            model = model.clone()
+            model.set_additional_models(f"guidance_classifier_{uuid4().hex}", models)
         return model, partial(guidance.classifier, classifier, **knobs), {}
 
 

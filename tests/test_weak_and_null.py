@@ -3,17 +3,22 @@
 import logging
 from types import SimpleNamespace
 
+import comfy.clip_vision
 import comfy.latent_formats
 import comfy.samplers
+import comfy.sd
+import comfy.taesd.taesd
 import folder_paths
 import pytest
 import torch
 from comfy.patcher_extension import WrappersMP
 from nodes import ConditioningSetArea, ConditioningSetTimestepRange, ConditioningZeroOut
+from pack.guidance.classifier import gradient
 from pack.lab import data, judge
 from pack.nodes.conditioning import CADS, Null, from_prompt, independent, mean, zeros
 from pack.nodes.conds import embedded
 from pack.nodes.demo_model import load
+from pack.nodes.likeness import LikenessNode
 from pack.nodes.models import Autoguidance, Classifier, DemoClassifier, judged
 from pack.nodes.saving import Adaptive, Alternate, Budget, Compress
 from pack.nodes.strategies import CFG, PAG, Negative
@@ -483,3 +488,78 @@ def test_a_users_classifier_under_every_guider_costs_no_rows(where, guider, mode
         answer = guided_by(guider(patched))
     assert answer.isfinite().all() and len(seen) == 6 and all(grad for grad, _ in seen)
     assert seen[0][1] > seen[-1][1] > 0
+
+
+# ------------------------------------------------------------------------------------------------ likeness
+
+SEES = {
+    "model_type": "clip_vision_model", "image_size": 32, "patch_size": 8, "num_channels": 3, "hidden_size": 32,
+    "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64, "projection_dim": 16,
+    "hidden_act": "quick_gelu",
+}
+
+
+def with_random_weights(module):
+    generator = torch.Generator().manual_seed(2)
+    with torch.no_grad():
+        for weight in module.parameters():
+            wide = weight[0].numel() if weight.ndim > 1 else 1
+            weight.copy_(torch.randn(weight.shape, generator=generator) * wide**-0.5 if weight.ndim > 1 else torch.ones(weight.shape))
+    return module
+
+
+def likeness(model, vae, picture):
+    """A Likeness as the host makes it, in inference mode, of a CLIP vision model at a thousandth of its size."""
+    with torch.inference_mode():
+        clip_vision = comfy.clip_vision.ClipVisionModel(SEES)
+        with_random_weights(clip_vision.model)
+        return LikenessNode.execute(model, clip_vision, vae, picture, 100.0).result[0]
+
+
+def test_likeness_is_clips_cosine_of_the_decoded_latents(demo):
+    pictures = torch.rand(2, 32, 32, 3).mul(255).round() / 255  # whole colours, as the host rounds them to
+    like = likeness(demo.model, demo.vae, pictures[:1])
+    ask = like.clip_vision.encode_image
+    with torch.inference_mode():
+        expected = 100 * torch.cosine_similarity(*(ask(picture[None])["image_embeds"].float() for picture in pictures), dim=-1)
+    with torch.no_grad():
+        found = like(2 * pictures.movedim(-1, 1) - 1, 1.0)
+    close(found, torch.tensor([100.0, float(expected)]), 1e-4)
+
+
+@pytest.mark.parametrize("kind", ["pixels", "taesd"])
+def test_the_gradient_of_likeness_is_its_slope(kind, demo, model):
+    if kind == "pixels":
+        host, vae, shape = demo.model, demo.vae, (2, 3, 32, 32)
+    else:
+        with torch.inference_mode():
+            network = with_random_weights(comfy.taesd.taesd.TAESD())
+            host, vae, shape = model, comfy.sd.VAE(sd=network.state_dict()), (2, 4, 8, 8)
+    like = likeness(host, vae, torch.rand(1, 32, 32, 3))
+    like.certainty = 1e4  # so that the slope stands out of float32's noise
+    with torch.inference_mode():
+        at, along = torch.randn(shape) / 3, torch.randn(shape)
+        slope = (gradient(like, at, 1.0) * along).flatten(1).sum(1)
+        step = 1e-3
+        rise = (like(at + step * along, 1.0) - like(at - step * along, 1.0)) / (2 * step)
+    assert slope.abs().min() > 0
+    torch.testing.assert_close(slope, rise, rtol=0.05, atol=0.02 * float(slope.abs().max()))
+
+
+def test_guided_pictures_are_more_alike_and_the_host_loads_what_it_takes(demo):
+    picture = torch.zeros(1, 32, 32, 3) + torch.tensor([0.1, 0.8, 0.2])
+    like = likeness(demo.model, demo.vae, picture)
+    patched = node(Classifier, demo.model, classifier=like, scale=1.0)
+    loaded = patched.get_nested_additional_models()
+    assert [m.model for m in loaded] == [m.model for m in (demo.vae.patcher, like.clip_vision.patcher)]
+    with torch.inference_mode():
+        how = dict(cfg=1.0, noise=demo.noise(2), positive=demo.encode("a big ring"), negative=demo.encode(""))
+        guided, plain = sample(patched, **how), sample(demo.model, **how)
+        assert (like(guided, 0.0) > like(plain, 0.0) + 1).all()
+    weights = [*demo.vae.first_stage_model.parameters(), *like.clip_vision.model.parameters()]
+    assert all(weight.grad is None for weight in weights)
+
+
+def test_a_video_vae_is_refused(demo):
+    with pytest.raises(ValueError, match="only pictures"):
+        LikenessNode.execute(demo.model, None, SimpleNamespace(latent_dim=3), None, 100.0)

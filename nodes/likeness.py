@@ -1,0 +1,92 @@
+"""A picture as a classifier: how much latents, decoded, look like it to CLIP."""
+
+import torch
+import torch.nn.functional as F
+from comfy_api.latest import io
+
+from .inputs import check
+
+CERTAINTY = 100.0  # CLIP's own factor from cosines to logits, where its training left it
+
+
+class Likeness:
+    """The log-likelihood of latents as CLIP vision and a VAE tell it. models: what the host has to load for it."""
+
+    def __init__(self, latent_format, vae, clip_vision, reference, certainty=CERTAINTY):
+        self.latent_format, self.vae, self.clip_vision, self.certainty = latent_format, vae, clip_vision, certainty
+        self.reference = F.normalize(reference.float(), dim=-1)
+        self.models = [vae.patcher, clip_vision.patcher]
+
+    def __call__(self, latents, sigma):
+        vae, clip = self.vae, self.clip_vision
+        latents = self.latent_format.process_out(latents).to(vae.device, vae.vae_dtype)
+        pictures = (run(vae.first_stage_model, "decode", latents).float() + 1) / 2
+        seen = run(clip.model, "forward", as_clip_sees(pictures.to(clip.load_device), clip))[2].float()
+        # As likely as its best likeness to one of the pictures.
+        cosines = F.normalize(seen, dim=-1) @ self.reference.clone().to(seen.device).T
+        return (self.certainty * cosines.amax(1)).to(latents.device)
+
+
+def as_clip_sees(pictures, clip):
+    """(B, 3, height, width) in 0..1, prepared like the host's, which rounds to whole colours and so has no gradient."""
+    size, short = clip.image_size, min(pictures.shape[2:])
+    scaled = [round(side * size / short) for side in pictures.shape[2:]]
+    pictures = F.interpolate(pictures, scaled, mode="bicubic", antialias=True).clamp(0, 1)
+    top, left = ((side - size) // 2 for side in scaled)
+    mean, std = (torch.tensor(values, device=pictures.device).view(3, 1, 1) for values in (clip.image_mean, clip.image_std))
+    return (pictures[..., top:top + size, left:left + size] - mean) / std
+
+
+class Method(torch.nn.Module):
+    """A module whose forward is another method of a module."""
+
+    def __init__(self, module, name):
+        super().__init__()
+        self.module, self.name = module, name
+
+    def forward(self, *args):
+        return getattr(self.module, self.name)(*args)
+
+
+def run(module, name, *args):
+    """Call a method of a loaded model, with a gradient.
+
+    The host loads models in inference mode, and autograd refuses such weights: these are copies, for this call.
+    """
+    method = Method(module, name)
+    weights = {key: value.clone() for key, value in (*method.named_parameters(), *method.named_buffers())}
+    return torch.func.functional_call(method, weights, args)
+
+
+class LikenessNode(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="GuidanceLikeness",
+            display_name="Likeness (CLIP vision)",
+            category="guidance/more",
+            description="Pictures as a classifier for classifier guidance: guides towards what CLIP vision takes to be like "
+                        "them. Costly: at every step the picture is decoded, and the gradient goes back through CLIP and "
+                        "the VAE, which takes more time and memory than the step itself.",
+            search_aliases=["clip guidance", "clip vision guidance", "image guidance", "style guidance"],
+            inputs=[
+                io.Model.Input("model", tooltip="The model to guide; only what its latents mean is taken from it."),
+                io.ClipVision.Input("clip_vision"),
+                io.Vae.Input("vae"),
+                io.Image.Input("image", tooltip="What the result should resemble; of several pictures, any of them."),
+                CERTAINTY_INPUT,
+            ],
+            outputs=[io.Custom("GUIDANCE_CLASSIFIER").Output()],
+        )
+
+    @classmethod
+    def execute(cls, model, clip_vision, vae, image, certainty):
+        if vae.latent_dim != 2:
+            raise ValueError("GuidanceLikeness: vae is for video; only pictures can be compared.")
+        reference = clip_vision.encode_image(image)["image_embeds"]
+        latent_format = model.get_model_object("latent_format")
+        return io.NodeOutput(Likeness(latent_format, vae, clip_vision, reference, check(CERTAINTY_INPUT, certainty)))
+
+
+CERTAINTY_INPUT = io.Float.Input("certainty", default=CERTAINTY, min=0.0, max=10000.0, step=1.0, tooltip="How sharply CLIP "
+                                 "tells likenesses apart. 100 is its own.")
