@@ -25,14 +25,13 @@ def apg(eta=0.0, threshold=0.06, unit="rms", momentum=-0.5):
         if inertia != 0:
             before = memory.recall(state.moment)
             if before is not None:
-                direction = direction + inertia * before
+                direction = direction.add(before, alpha=inertia)
             memory.keep(direction)
         if radius != 0:
             length = ops.rms(direction) if unit == "rms" else ops.norm(direction)
             direction = direction * (radius / length).clamp(max=1)
         if kept != 1:
-            parallel, orthogonal = ops.split(direction, onto=state.cond)
-            direction = orthogonal if kept == 0 else orthogonal + kept * parallel
+            direction = direction.addcmul((kept - 1) * ops.share(direction, state.cond), state.cond)
         return state.steer(direction)
 
     return Step(apply=apply)

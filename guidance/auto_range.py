@@ -26,7 +26,7 @@ def auto_range(reference=8.0, strength=1.0):
         values = ops.parted(values, quarter - 1, values.shape[-1] - quarter)
         extent = (values[..., -quarter:].mean(dim=-1) + values[..., :quarter].abs().mean(dim=-1)) / 2
         scale = torch.where(extent == 0, state.scale, reference * state.scale / 10 / extent)
-        factor = 1 + amount * ((scale - 1) / (state.scale - 1) - 1)
-        return state.steer(factor.view(*factor.shape, *[1] * (direction.ndim - 2)) * direction)
+        change = amount * (scale - state.scale) / (state.scale - 1)
+        return state.bend(change.view(*change.shape, *[1] * (direction.ndim - 2)) * direction)
 
     return Step(apply=apply)

@@ -31,10 +31,9 @@ def beta_cfg(a=2.0, b=3.0, gamma=1.0):
         if state.scale == 1 or power == 0:
             return state
         _, gain = state.moment.space.parts(state.moment.sigma)
-        before = state.direction
-        size = ops.rms(before) / abs(gain)
-        direction = ops.ratio(REFERENCE**power, size**power) * before
-        # From uncond and not from cond as `steer` does: one direction more.
-        return state.steer(direction).add(direction - before)
+        direction = state.direction
+        size = ops.rms(direction) / abs(gain)
+        change = (ops.ratio(REFERENCE**power, size**power) - 1) * direction
+        return state.bend(change, weight=state.scale)  # from uncond, as the paper has it, not from cond
 
     return Step(plan, apply)

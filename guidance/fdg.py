@@ -18,8 +18,8 @@ def fdg(low=0.44, high=1.0):
         coarse, fine = at(low, state.moment), at(high, state.moment)
         if state.scale == 1 or (coarse, fine) == (1, 1):
             return state
-        direction = fine * state.direction
-        return state.steer(direction if coarse == fine else direction + (coarse - fine) * smooth(state.direction))
+        change = (fine - 1) * state.direction
+        return state.bend(change if coarse == fine else change.add_(smooth(state.direction), alpha=coarse - fine))
 
     return Step(apply=apply)
 

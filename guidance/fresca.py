@@ -26,8 +26,7 @@ def fresca(low=1.0, high=1.5, cutoff=0.3):
                   for axis, size in zip([torch.fft.fftfreq, torch.fft.rfftfreq][-len(dims):], sizes)]
         is_low = inside[0][:, None] & inside[1] if len(dims) == 2 else inside[0]
         factor = fine + (coarse - fine) * is_low.to(before.dtype)
-        filtered = torch.fft.irfftn(factor * spectrum, s=sizes, dim=dims)
-        # From uncond, as the paper has it, and not from cond as `steer` does: one direction more.
-        return state.steer(filtered).add(filtered - before)
+        filtered = torch.fft.irfftn(spectrum.mul_(factor), s=sizes, dim=dims)
+        return state.bend(filtered.sub_(before), weight=state.scale)  # from uncond, as the paper has it, not from cond
 
     return Step(apply=apply)

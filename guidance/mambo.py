@@ -22,6 +22,6 @@ def mambo_g(alpha=8.0):
         uncond = torch.sub(state.uncond, state.x, alpha=skip)  # the network output, but for a factor that cancels
         direction = state.direction
         share = ops.norm(direction) / ops.norm(uncond).clamp(min=torch.finfo(uncond.dtype).tiny)
-        return state.steer(torch.exp(-steepness * share) * direction)
+        return state.bend(torch.expm1(-steepness * share) * direction)
 
     return Step(apply=apply)

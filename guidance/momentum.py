@@ -21,6 +21,6 @@ def momentum_guidance(alpha=0.5, beta=0.6):
         velocity = (state.x - state.denoised) / sigma
         average = memory.recall(state.moment)
         memory.keep(velocity if average is None else velocity.lerp(average, beta))
-        return state if average is None else state.add(-strength * sigma * (velocity - average))
+        return state if average is None else state.add(velocity - average, -strength * sigma)
 
     return Step(apply=apply)

@@ -28,9 +28,9 @@ def rms(x):
 
 def std(x):
     """Standard deviation of each sample, shaped (B, 1, ...). That of a constant is 0, however the mean is rounded."""
-    mean = _samples(x).mean(dim=1).view(-1, *[1] * (x.ndim - 1))
-    deviation = rms(x - mean)
-    return torch.where(deviation > 1e-6 * mean.abs(), deviation, 0)
+    mean = _samples(x).mean(dim=1, keepdim=True)
+    deviation = (_samples(x) - mean).square_().mean(dim=1, keepdim=True).sqrt_()
+    return _like(torch.where(deviation > 1e-6 * mean.abs(), deviation, 0), x)
 
 
 def quantile(x, q):

@@ -22,15 +22,15 @@ def renorm(strength=1.0, over="tokens", limit=0.0, space="output"):
         amount = at(strength, state.moment)
         if amount == 0:
             return state
-        answer, cond = state.denoised, state.cond
-        if space == "output":  # (x0 - skip * x) / gain, and a ratio ignores the gain
-            skip, _ = state.moment.space.parts(state.moment.sigma)
-            answer, cond = torch.sub(answer, state.x, alpha=skip), torch.sub(cond, state.x, alpha=skip)
+        skip = state.moment.space.parts(state.moment.sigma)[0] if space == "output" else 0.0
         norm = ops.norm if over == "sample" else token_norm if over == "tokens" else channel_norm
-        factor = ops.match(norm(cond), norm(answer))
+        # The output is (x0 - skip * x) / gain, and a ratio ignores the gain.
+        want = norm(torch.sub(state.cond, state.x, alpha=skip))
+        answer = torch.sub(state.denoised, state.x, alpha=skip)
+        factor = ops.match(want, norm(answer))
         if limit != 0:
             factor = (limit * factor).clamp(max=1)
-        return state.add(amount * (factor - 1) * answer)
+        return state.add(answer.mul_(amount * (factor - 1)))
 
     return Step(apply=apply)
 

@@ -18,11 +18,10 @@ def rescale(strength=0.7, space="output"):
         amount = at(strength, state.moment)
         if amount == 0:
             return state
-        answer, cond = state.denoised, state.cond
-        if space == "output":  # (x0 - skip * x) / gain, and a ratio ignores the gain
-            skip, _ = state.moment.space.parts(state.moment.sigma)
-            answer, cond = torch.sub(answer, state.x, alpha=skip), torch.sub(cond, state.x, alpha=skip)
-        factor = ops.match(ops.std(cond), ops.std(answer))
-        return state.add(amount * (factor - 1) * answer)
+        skip = state.moment.space.parts(state.moment.sigma)[0] if space == "output" else 0.0
+        # The output is (x0 - skip * x) / gain, and a ratio ignores the gain.
+        want = ops.std(torch.sub(state.cond, state.x, alpha=skip))
+        answer = torch.sub(state.denoised, state.x, alpha=skip)
+        return state.add(answer.mul_(amount * (ops.match(want, ops.std(answer)) - 1)))
 
     return Step(apply=apply)

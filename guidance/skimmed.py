@@ -1,8 +1,6 @@
 """Skimmed CFG. Extraltodeus 2024, https://github.com/Extraltodeus/Skimmed_CFG"""
 
-from functools import reduce
-
-from torch import maximum, minimum, where
+from torch import where
 
 from .core import Step
 from .schedule import at
@@ -19,10 +17,9 @@ def skimmed_cfg(skim=7.0, full_negative=False, flips=True):
     def driven(x, near, far, scale):
         """Where near leans away from far and from zero, and the answer far + scale * (near - far) goes on that way."""
         lean = near - far
-        answer = far + scale * lean
-        signs = [near, answer, answer - x] if flips else [near, answer]
-        lowest, highest = reduce(minimum, signs, lean), reduce(maximum, signs, lean)
-        return (lowest > 0) | (highest < 0)
+        answer = far.add(lean, alpha=scale)
+        up, down = (lean > 0) & (near > 0) & (answer > 0), (lean < 0) & (near < 0) & (answer < 0)
+        return (up & (answer > x)) | (down & (answer < x)) if flips else up | down
 
     def apply(state):
         scale, small = state.scale, at(skim, state.moment)

@@ -25,8 +25,8 @@ def tcfg(strength=1.0):
         mixed, uneven = 2 * (cond_cond + cond_dir), 2 * cond_dir + dir_dir
         size = torch.hypot(mixed, uneven)
         cos, sin = torch.where(size == 0, 1, uneven / size), ops.ratio(mixed, size)
-        # p * (p * uncond + q * cond) - cond, in terms of direction and cond.
-        damped = (1 + cos) / 2 * direction + (cos + sin - 1) / 2 * cond
-        return state.steer(direction + amount * (damped - direction))
+        # p * (p * uncond + q * cond) - uncond, in terms of direction and cond.
+        change = cond.mul_((cos + sin - 1) / 2).addcmul_((cos - 1) / 2, direction)
+        return state.bend(change.mul_(amount))
 
     return Step(apply=apply)

@@ -29,7 +29,7 @@ def cfg_zero_star(strength=1.0, zero_steps=1):
         if state.scale == 1 or amount == 0:
             return state
         # x - x0 is sigma times the velocity (the noise in an eps model), and a projection ignores the length.
-        parallel, _ = ops.split(state.direction, onto=state.x - state.uncond)
-        return state.steer(state.direction - amount * parallel)
+        velocity = state.x - state.uncond
+        return state.bend(velocity.mul_(-amount * ops.share(state.direction, velocity)))
 
     return Step(plan, apply)
