@@ -61,19 +61,20 @@ def attach(model, name, recipe, conds=None, node_id=None, schedules=()):
 def outer_sample(executor, noise, latent_image, sampler, sigmas, *args, **kwargs):
     guider = executor.class_obj
     # While a LoRA trains, the loss needs the model's own prediction, not a guided one.
-    if not getattr(comfy.model_management, "in_training", False):
-        shapes = kwargs.get("latent_shapes") or [noise.shape]
-        run = Run(guider, guider.model_options[CHAIN], sampler, sigmas, shapes)
-        guider.model_options[RUN] = run
-        for link in run.links:
-            for key, conditioning in link.conds.items():
-                made = conditioning(guider.conds) if callable(conditioning) else None
-                guider.conds[key] = made or comfy.sampler_helpers.convert_cond(conditioning)
-        check_hooks(guider.model_options)
-        report(run, pair_scale(guider))
-        with watched(run):
-            return executor(noise, latent_image, sampler, sigmas, *args, **kwargs)
-    return executor(noise, latent_image, sampler, sigmas, *args, **kwargs)
+    if getattr(comfy.model_management, "in_training", False):
+        return executor(noise, latent_image, sampler, sigmas, *args, **kwargs)
+    run = Run(guider, guider.model_options[CHAIN], sampler, sigmas, kwargs.get("latent_shapes") or [noise.shape])
+    guider.model_options[RUN] = run
+    for link in run.links:
+        for key, conditioning in link.conds.items():
+            made = callable(conditioning)  # from the guider's own prompts, or a CONDITIONING
+            guider.conds[key] = conditioning(guider.conds) if made else comfy.sampler_helpers.convert_cond(conditioning)
+    check_hooks(guider.model_options)
+    report(run, pair_scale(guider))
+    with watched(run):
+        answer = executor(noise, latent_image, sampler, sigmas, *args, **kwargs)
+    run.check_attention()
+    return answer
 
 
 def sampler_sample(executor, guider, sigmas, extra_args, callback, noise, latent_image=None, denoise_mask=None, *args):

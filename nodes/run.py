@@ -34,7 +34,7 @@ class Run:
         self.streams = [self.fresh_steps() for _ in shapes]
         self.weak = weak.found(guider, pair_cond(guider) or [])
         self.evaluation = None
-        self.uuids, self.said = {}, set()
+        self.uuids, self.said, self.weakened = {}, set(), {}
         # A copy on the CPU, so that asking it never waits for the device.
         sampling = copy.deepcopy(guider.model_patcher.get_model_object("model_sampling")).cpu()
         self.timeline = Timeline(
@@ -51,6 +51,13 @@ class Run:
     def plan(self, sigma, scale):
         first, *others = [step.plan(self.timeline.moment(sigma, scale)) for step in self.streams]
         return first.ask(*(branch for moment in others for branch in moment.asked)) if others else first
+
+    def check_attention(self):
+        """Once a run is over: say so if a branch was computed and paid for, but never perturbed."""
+        for branch, happened in self.weakened.items():
+            if not happened:
+                self.say_once(f"Attention guidance had no effect: none of {', '.join(sorted(branch.layers))} asked for the "
+                              "attention override, so another pack has replaced it or these layers.")
 
     def say_once(self, sentence):
         if sentence not in self.said:
@@ -139,11 +146,8 @@ class Evaluation:
     def keep(self, tags, predictions):
         self.branches.update(zip((tag.branch for tag in tags), predictions))
         for tag in tags:
-            if isinstance(tag.branch, Perturbed) and not tag.perturbed:
-                self.run.say_once(
-                    f"Attention guidance had no effect: none of {', '.join(sorted(tag.branch.layers))} asked for the "
-                    "attention override, so another pack has replaced it or these layers."
-                )
+            if isinstance(tag.branch, Perturbed):
+                self.run.weakened[tag.branch] = self.run.weakened.get(tag.branch, False) or tag.perturbed
 
     def unpack(self, tensor):
         shapes = self.run.shapes

@@ -7,6 +7,8 @@ import comfy.samplers
 import comfy_extras.nodes_custom_sampler as core
 import pytest
 import torch
+from comfy_extras.nodes_context_windows import ContextWindowsManualNode
+from comfy_extras.nodes_easycache import EasyCacheNode
 from comfy_extras.nodes_pag import PerturbedAttentionGuidance
 from pack.guidance.core import Step
 from pack.nodes.host import attach
@@ -475,6 +477,32 @@ def test_a_second_forward_gives_the_same_numbers_where_the_batch_cannot_take_our
     counter = Counter(node(PAG, foreign))
     close(sample(counter.model), sample(node(PAG, model)), 2e-5)
     assert counter.calls == 12
+
+
+def test_context_windows_fuse_our_predictions_as_they_do_the_hosts(model):
+    """Windows over the latent's width; a branch is fused from its windows before the chain sees it."""
+    windowed = ContextWindowsManualNode.execute(model, 8, 4, "standard_static", 1, False, "pyramid", 3, False).result[0]
+    ours = sample(node(PAG, windowed))
+    close(ours, sample(PerturbedAttentionGuidance.execute(windowed, 3.0).result[0]), 2e-4)
+    far(ours, sample(node(PAG, model)))
+
+
+def test_a_step_cache_does_not_take_the_perturbed_prediction_for_the_prompts(model, caplog):
+    """EasyCache remembers predictions by uuid. With one of its own, PAG still acts at cached steps."""
+    def cached(model):
+        return EasyCacheNode.execute(model, 3.0, 0.15, 0.95, False).result[0]
+
+    guided = node(PAG, model)
+    counter = Counter(node(PAG, cached(model)))
+    ours, plain = sample(counter.model, steps=12), sample(cached(model), steps=12)
+    far(ours, plain)
+
+    def error(a, b):
+        return float((a - b).norm() / b.norm())
+
+    # The cache is an approximation; it may cost PAG no more than it costs CFG.
+    assert error(ours, sample(guided, steps=12)) < 1.5 * error(plain, sample(model, steps=12))
+    assert not any("had no effect" in r.message for r in caplog.records)
 
 
 # ------------------------------------------------------------------------------------------------ what it says
