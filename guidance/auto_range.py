@@ -1,4 +1,4 @@
-"""A scale for each channel, set by the range of its values. Extraltodeus 2024, https://github.com/Extraltodeus/ComfyUI-AutomaticCFG"""
+"""Automatic CFG. Extraltodeus 2024, https://github.com/Extraltodeus/ComfyUI-AutomaticCFG"""
 
 import torch
 

@@ -10,7 +10,7 @@ REFERENCE = 1 / 128  # of a 4 x 64 x 64 latent, the paper's, this is the root me
 
 
 def beta_cfg(a=2.0, b=3.0, gamma=1.0):
-    """Guide most in the middle of the run, by a direction of given length: u + scale * beta(t) * direction / norm^gamma.
+    """Guide most in the middle of the run, by a push of given length: u + scale * beta(t) * direction / norm^gamma.
 
     a, b: the beta distribution over the steps. 1 and 1 is flat; above 1, the first and the last step are uncond.
     gamma: 0 keeps the direction's length, 1 makes it a constant. A number or a Schedule. The norm is that of the

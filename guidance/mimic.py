@@ -1,4 +1,4 @@
-"""Dynamic thresholding by a mimicked scale. mcmonkey & Birch-san 2023, https://github.com/mcmonkeyprojects/sd-dynamic-thresholding"""
+"""Mimic thresholding. mcmonkey & Birch-san 2023, https://github.com/mcmonkeyprojects/sd-dynamic-thresholding"""
 
 from dataclasses import replace
 

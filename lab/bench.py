@@ -113,7 +113,8 @@ def measure(shape, repeats, device):
             times[name].append(seconds(run, device))
     copy = statistics.median(times["one copy"])
     size = 4 * torch.Size(shape).numel()
-    return {name: (statistics.median(times[name]) / copy, extra_memory(run, device) / size) for name, run in table.items()}
+    return {name: (statistics.median(times[name]) / copy, extra_memory(run, device) / size)
+            for name, run in table.items()}
 
 
 @torch.no_grad()

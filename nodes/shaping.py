@@ -32,15 +32,18 @@ class DynamicThreshold(Shaping):
     node_id = "GuidanceDynamicThreshold"
     title = "Dynamic thresholding"
     about = (
-        "High cfg without blown-out colours: clips the few most extreme values and shrinks the rest back into the range "
-        "that pictures have. The paper's form needs a model of pixels; for latents the range is that of the prompt's "
-        "own prediction. Costs nothing beside CFG. Acts on what the nodes before it have made of the picture."
+        "High cfg without blown-out colours: clips the few most extreme values and shrinks the rest back into the "
+        "range that pictures have. The paper's form needs a model of pixels; for latents the range is that of the "
+        "prompt's own prediction. Costs nothing beside CFG. Acts on what the nodes before it have made of the "
+        "picture."
     )
-    aliases = ["dynamic thresholding", "imagen", "threshold percentile", "clip x0", "saturation fix", "DynamicThresholdingSimple"]
+    aliases = ["dynamic thresholding", "imagen", "threshold percentile", "clip x0", "saturation fix",
+               "DynamicThresholdingSimple"]
     inputs = [
         percentile(0.995),
-        io.Combo.Input("form", options=["auto", "pixels", "latents"], default="auto", tooltip="pixels: into -1 to 1, for "
-                       "models without a VAE. latents: into the range of the prompt's own prediction. auto asks the model."),
+        io.Combo.Input("form", options=["auto", "pixels", "latents"], default="auto", tooltip="pixels: into -1 to 1, "
+                       "for models without a VAE. latents: into the range of the prompt's own prediction. auto asks "
+                       "the model."),
         strength(),
     ]
 
@@ -55,21 +58,22 @@ class Mimic(Shaping):
     node_id = "GuidanceMimic"
     title = "Dynamic thresholding (mimic scale)"
     about = (
-        "Follows the prompt as at a high cfg, with the colours and contrast of a lower one: the answer is brought into "
-        "the range that the lower cfg would have given. For latents. Costs nothing beside CFG. There is no paper; it is "
-        "the method of the Dynamic Thresholding extension, and widely used."
+        "Follows the prompt as at a high cfg, with the colours and contrast of a lower one: the answer is brought "
+        "into the range that the lower cfg would have given. For latents. Costs nothing beside CFG. There is no "
+        "paper; it is the method of the Dynamic Thresholding extension, and widely used."
     )
     aliases = ["mimic scale", "mimic cfg", "DynamicThresholdingFull", "DynThresh", "dynamic thresholding", "cfg fix"]
     recipe = staticmethod(guidance.mimic)
     inputs = [
-        number("mimic_scale", 7.0, 0.0, 100.0, "The cfg whose range to have; the sampler's own changes nothing. Try 7 for "
-               "SD1.5, 5 for SDXL, 3.5 for flow models."),
+        number("mimic_scale", 7.0, 0.0, 100.0, "The cfg whose range to have; the sampler's own changes nothing. Try "
+               "7 for SD1.5, 5 for SDXL, 3.5 for flow models."),
         percentile(1.0),
-        io.Boolean.Input("per_channel", default=True, tooltip="A range for each channel of the latent, or one for all."),
-        io.Combo.Input("start", options=["mean", "zero"], default="mean", tooltip="Values move towards their channel's "
-                       "mean, or towards zero.", advanced=True),
-        io.Combo.Input("measure", options=["range", "std"], default="range", tooltip="The range is the largest distance "
-                       "from the mean, or the standard deviation.", advanced=True),
+        io.Boolean.Input("per_channel", default=True, tooltip="A range for each channel of the latent, or one for "
+                         "all."),
+        io.Combo.Input("start", options=["mean", "zero"], default="mean", tooltip="Values move towards their "
+                       "channel's mean, or towards zero.", advanced=True),
+        io.Combo.Input("measure", options=["range", "std"], default="range", tooltip="The range is the largest "
+                       "distance from the mean, or the standard deviation.", advanced=True),
         strength(),
     ]
 
@@ -78,20 +82,21 @@ class APG(Shaping):
     node_id = "GuidanceAPG"
     title = "Adaptive projected guidance (APG)"
     about = (
-        "High cfg without burnt colours and with more variety: drops the part of guidance that only makes the picture "
-        "stronger, limits how far one step may push, and brakes against the last step. 2 rows, like CFG. One to one as "
-        "in the paper: eta 1, threshold 0 and momentum 0 are plain CFG at the same cfg."
+        "High cfg without burnt colours and with more variety: drops the part of guidance that only makes the "
+        "picture stronger, limits how far one step may push, and brakes against the last step. 2 rows, like CFG. One "
+        "to one as in the paper: eta 1, threshold 0 and momentum 0 are plain CFG at the same cfg."
     )
-    aliases = ["apg", "adaptive projected guidance", "projected guidance", "norm threshold", "momentum", "AdaptiveProjectedGuidance"]
+    aliases = ["apg", "adaptive projected guidance", "projected guidance", "norm threshold", "momentum",
+               "AdaptiveProjectedGuidance"]
     recipe = staticmethod(guidance.apg)
     inputs = [
         number("eta", 0.0, -10.0, 10.0, "How much to keep of what only strengthens the prediction. 1 keeps all."),
-        number("threshold", 0.06, 0.0, 1000.0, "The farthest that guidance may push in one step. 0 is no limit. 0.06 rms "
-               "is the 15 that is usual for SDXL at 1024 pixels; lower is calmer."),
-        io.Combo.Input("unit", options=["rms", "norm"], default="rms", tooltip="Of the threshold. rms means the same at "
-                       "every size. norm is the papers' unit: 15 for SDXL, 55 for Wan, 10 for HunyuanImage."),
-        number("momentum", -0.5, -1.0, 1.0, "How much of the last step's guidance to add. Negative brakes; the papers use "
-               "-0.5 to -0.75. 0 is off."),
+        number("threshold", 0.06, 0.0, 1000.0, "The farthest that guidance may push in one step. 0 is no limit. 0.06 "
+               "rms is the 15 that is usual for SDXL at 1024 pixels; lower is calmer."),
+        io.Combo.Input("unit", options=["rms", "norm"], default="rms", tooltip="Of the threshold. rms means the same "
+                       "at every size. norm is the papers' unit: 15 for SDXL, 55 for Wan, 10 for HunyuanImage."),
+        number("momentum", -0.5, -1.0, 1.0, "How much of the last step's guidance to add. Negative brakes; the "
+               "papers use -0.5 to -0.75. 0 is off."),
     ]
 
 
@@ -99,16 +104,18 @@ class CFGZeroStar(Shaping):
     node_id = "GuidanceCFGZeroStar"
     title = "CFG-Zero*"
     about = (
-        "For flow models (SD3, Flux, Wan, Qwen-Image): guides from the multiple of the negative's velocity that fits the "
-        "prompt's best, and leaves the noise alone for the first step or two, where these models are least sure. 2 rows, "
-        "like CFG; 1 in the steps that stand still. Made for models trained on velocities; others get only the first part."
+        "For flow models (SD3, Flux, Wan, Qwen-Image): guides from the multiple of the negative's velocity that fits "
+        "the prompt's best, and leaves the noise alone for the first step or two, where these models are least sure. "
+        "2 rows, like CFG; 1 in the steps that stand still. Made for models trained on velocities; others get only "
+        "the first part."
     )
     aliases = ["cfg zero star", "cfgzero", "cfg zero*", "zero init", "optimized scale", "CFGZeroStarAndInit"]
     recipe = staticmethod(guidance.cfg_zero_star)
     inputs = [
         strength("How far to go to the best multiple. 0 is plain CFG."),
-        io.Int.Input("zero_steps", default=1, min=0, max=100, tooltip="Steps that leave the noise as it is; flow models only. "
-                     "The paper: 4 % of the steps, so 1 of 20 to 30 and 2 of 50; 0 for video from an image."),
+        io.Int.Input("zero_steps", default=1, min=0, max=100, tooltip="Steps that leave the noise as it is; flow "
+                     "models only. The paper: 4 % of the steps, so 1 of 20 to 30 and 2 of 50; 0 for video from an "
+                     "image."),
     ]
 
 
@@ -117,15 +124,16 @@ class Rescale(Shaping):
     title = "CFG rescale"
     about = (
         "Takes back the contrast that guidance adds: the answer gets the standard deviation of the prompt's own "
-        "prediction. Needed by models trained for zero terminal SNR, which wash out otherwise. Right for eps, v and flow "
-        "models alike. Costs nothing beside CFG. Acts on what the nodes before it have made of the picture."
+        "prediction. Needed by models trained for zero terminal SNR, which wash out otherwise. Right for eps, v and "
+        "flow models alike. Costs nothing beside CFG. Acts on what the nodes before it have made of the picture."
     )
     aliases = ["rescale cfg", "guidance rescale", "zsnr", "RescaleCFG", "phi", "std match"]
     recipe = staticmethod(guidance.rescale)
     inputs = [
-        number("strength", 0.7, 0.0, 1.0, "How far. 0.7 is the paper's, for v-prediction models; try 0 to 0.4 for others. 0 is off."),
-        io.Combo.Input("space", options=["output", "x0"], default="output", tooltip="Match what the model puts out (noise, v "
-                       "or velocity), as in the paper, or the picture (x0), as LTX-2 does."),
+        number("strength", 0.7, 0.0, 1.0, "How far. 0.7 is the paper's, for v-prediction models; try 0 to 0.4 for "
+               "others. 0 is off."),
+        io.Combo.Input("space", options=["output", "x0"], default="output", tooltip="Match what the model puts out "
+                       "(noise, v or velocity), as in the paper, or the picture (x0), as LTX-2 does."),
     ]
 
 
@@ -134,20 +142,21 @@ class Renorm(Shaping):
     category = "guidance/more"
     title = "CFG norm"
     about = (
-        "Gives the guided answer the length of the prompt's own prediction: place by place as Qwen-Image's own pipeline "
-        "does, or as a limit for the whole picture as Z-Image's does. Costs nothing beside CFG. Published only as part of "
-        "those pipelines, without measurements of its own."
+        "Gives the guided answer the length of the prompt's own prediction: place by place as Qwen-Image's own "
+        "pipeline does, or as a limit for the whole picture as Z-Image's does. Costs nothing beside CFG. Published "
+        "only as part of those pipelines, without measurements of its own."
     )
     aliases = ["cfg norm", "CFGNorm", "RenormCFG", "cfg normalization", "renorm", "qwen image", "z-image", "lumina"]
     recipe = staticmethod(guidance.renorm)
     inputs = [
         strength("How far. 1 is what the pipelines do, 0 is off."),
-        io.Combo.Input("over", options=["tokens", "pixels", "sample"], default="tokens", tooltip="Whose length. tokens: each "
-                       "2 x 2 of the latent (Qwen-Image). pixels: each place. sample: the whole picture (Z-Image)."),
-        io.Float.Input("limit", default=0.0, min=0.0, max=100.0, step=0.01, tooltip="0: exactly as long as the prompt's "
-                       "prediction. Otherwise at most this many times as long (Z-Image: 1)."),
-        io.Combo.Input("space", options=["output", "x0"], default="output", tooltip="Of what the model puts out (noise, v or "
-                       "velocity), or of the picture (x0)."),
+        io.Combo.Input("over", options=["tokens", "pixels", "sample"], default="tokens", tooltip="Whose length. "
+                       "tokens: each 2 x 2 of the latent (Qwen-Image). pixels: each place. sample: the whole picture "
+                       "(Z-Image)."),
+        io.Float.Input("limit", default=0.0, min=0.0, max=100.0, step=0.01, tooltip="0: exactly as long as the "
+                       "prompt's prediction. Otherwise at most this many times as long (Z-Image: 1)."),
+        io.Combo.Input("space", options=["output", "x0"], default="output", tooltip="Of what the model puts out "
+                       "(noise, v or velocity), or of the picture (x0)."),
     ]
 
 
@@ -168,15 +177,16 @@ class FDG(Shaping):
     node_id = "GuidanceFDG"
     title = "Frequency-decoupled guidance (FDG)"
     about = (
-        "Sharp details without garish colours: guides fine structure fully, and large shapes and colours less. Raise the "
-        "sampler's cfg for details and set the share for the rest here. 2 rows, like CFG. Pictures of any size, video "
-        "frame by frame, sound along time."
+        "Sharp details without garish colours: guides fine structure fully, and large shapes and colours less. Raise "
+        "the sampler's cfg for details and set the share for the rest here. 2 rows, like CFG. Pictures of any size, "
+        "video frame by frame, sound along time."
     )
-    aliases = ["fdg", "frequency decoupled guidance", "laplacian pyramid", "FrequencyDecoupledGuidance", "low frequency", "high frequency"]
+    aliases = ["fdg", "frequency decoupled guidance", "laplacian pyramid", "FrequencyDecoupledGuidance",
+               "low frequency", "high frequency"]
     recipe = staticmethod(guidance.fdg)
     inputs = [
-        number("low", 0.44, 0.0, 10.0, "The share of guidance for large shapes and colours. The paper's 5 and 10 for SDXL "
-               "are cfg 10 with 0.44 here and 1 below."),
+        number("low", 0.44, 0.0, 10.0, "The share of guidance for large shapes and colours. The paper's 5 and 10 for "
+               "SDXL are cfg 10 with 0.44 here and 1 below."),
         number("high", 1.0, 0.0, 10.0, "The share for details. 1 and 1 is plain CFG."),
     ]
 
@@ -186,16 +196,17 @@ class FreSca(Shaping):
     category = "guidance/more"
     title = "FreSca"
     about = (
-        "Scales low and high frequencies of guidance: more high for detail, less low for calmer shapes. The cutoff is a "
-        "share of the highest frequency, so it works alike at every size. 2 rows, like CFG. One paper, examples mostly."
+        "Scales low and high frequencies of guidance: more high for detail, less low for calmer shapes. The cutoff "
+        "is a share of the highest frequency, so it works alike at every size. 2 rows, like CFG. One paper, examples "
+        "mostly."
     )
     aliases = ["fresca", "frequency scaling", "fourier", "FreSca"]
     recipe = staticmethod(guidance.fresca)
     inputs = [
         number("low", 1.0, 0.0, 10.0, "Factor for low frequencies: large shapes and colours."),
         number("high", 1.5, 0.0, 10.0, "Factor for high frequencies: details. 1 and 1 is plain CFG."),
-        io.Float.Input("cutoff", default=0.3, min=0.0, max=1.0, step=0.01, tooltip="Where high begins, as a share of the "
-                       "highest frequency. The authors' 20 is 0.3 for SDXL at 1024 pixels."),
+        io.Float.Input("cutoff", default=0.3, min=0.0, max=1.0, step=0.01, tooltip="Where high begins, as a share of "
+                       "the highest frequency. The authors' 20 is 0.3 for SDXL at 1024 pixels."),
     ]
 
 
@@ -204,8 +215,9 @@ class MamboG(Shaping):
     category = "guidance/more"
     title = "Magnitude-aware guidance (MAMBO-G)"
     about = (
-        "Softens guidance where it is large beside the prediction, as in the first steps of flow models with few steps. "
-        "Raise the sampler's cfg with it; the paper uses 10. 2 rows, like CFG. One paper, for SD3.5, Qwen-Image and Wan."
+        "Softens guidance where it is large beside the prediction, as in the first steps of flow models with few "
+        "steps. Raise the sampler's cfg with it; the paper uses 10. 2 rows, like CFG. One paper, for SD3.5, "
+        "Qwen-Image and Wan."
     )
     aliases = ["mambo-g", "raag", "ratio aware", "magnitude aware guidance", "MagnitudeAwareGuidance"]
     recipe = staticmethod(guidance.mambo_g)
@@ -217,15 +229,17 @@ class PowerLaw(Shaping):
     category = "guidance/more"
     title = "Power-law CFG"
     about = (
-        "Guides strongly while prompt and negative disagree, and ever less as they come to agree, each picture by its "
-        "own. 2 rows, like CFG. Measured on ImageNet models; for others the cfg has to be found anew."
+        "Guides strongly while prompt and negative disagree, and ever less as they come to agree, each picture by "
+        "its own. 2 rows, like CFG. Measured on ImageNet models; for others the cfg has to be found anew."
     )
     aliases = ["power law", "nonlinear cfg", "overshoot and shrinkage"]
     recipe = staticmethod(guidance.power_law)
     inputs = [
-        number("alpha", 0.9, 0.0, 10.0, "How steeply guidance follows the disagreement. 0.9 is the paper's for latents; 0 is plain CFG."),
-        io.Float.Input("reference", default=0.1, min=0.0001, max=100.0, step=0.001, round=0.0001, tooltip="The disagreement "
-                       "(root mean square of the difference of the model's outputs) at which cfg stays what it is."),
+        number("alpha", 0.9, 0.0, 10.0, "How steeply guidance follows the disagreement. 0.9 is the paper's for "
+               "latents; 0 is plain CFG."),
+        io.Float.Input("reference", default=0.1, min=0.0001, max=100.0, step=0.001, round=0.0001, tooltip="The "
+                       "disagreement (root mean square of the difference of the model's outputs) at which cfg stays "
+                       "what it is."),
     ]
 
 
@@ -234,15 +248,18 @@ class BetaCFG(Shaping):
     category = "guidance/more"
     title = "beta-CFG"
     about = (
-        "Guides most in the middle of the run and not at all at its ends, by a push of fixed length. 2 rows, like CFG. "
-        "One paper, for SD1.5 and SDXL; a drawn schedule on the CFG node is the gentler way to the same."
+        "Guides most in the middle of the run and not at all at its ends, by a push of fixed length. 2 rows, like "
+        "CFG. One paper, for SD1.5 and SDXL; a drawn schedule on the CFG node is the gentler way to the same."
     )
     aliases = ["beta cfg", "adaptive scaling", "beta distribution", "cfg norm schedule"]
     recipe = staticmethod(guidance.beta_cfg)
     inputs = [
-        io.Float.Input("a", default=2.0, min=1.0, max=20.0, step=0.1, tooltip="The larger, the later guidance begins. 1 and 1 is a flat curve."),
-        io.Float.Input("b", default=3.0, min=1.0, max=20.0, step=0.1, tooltip="The larger, the earlier guidance ends."),
-        number("gamma", 1.0, 0.0, 2.0, "1 gives every push the same length, 0 leaves it the one it has. 0 with a flat curve is plain CFG."),
+        io.Float.Input("a", default=2.0, min=1.0, max=20.0, step=0.1, tooltip="The larger, the later guidance "
+                       "begins. 1 and 1 is a flat curve."),
+        io.Float.Input("b", default=3.0, min=1.0, max=20.0, step=0.1,
+                       tooltip="The larger, the earlier guidance ends."),
+        number("gamma", 1.0, 0.0, 2.0, "1 gives every push the same length, 0 leaves it the one it has. 0 with a "
+               "flat curve is plain CFG."),
     ]
 
 
@@ -251,14 +268,15 @@ class AutoRange(Shaping):
     category = "guidance/more"
     title = "Automatic CFG (range of channels)"
     about = (
-        "Finds a cfg for every channel of every picture so that its values have the range which the sampler's cfg asks "
-        "for: cfg 10 asks for 1. Burns less at high cfg. 2 rows, like CFG. A community method without published "
+        "Finds a cfg for every channel of every picture so that its values have the range which the sampler's cfg "
+        "asks for: cfg 10 asks for 1. Burns less at high cfg. 2 rows, like CFG. A community method without published "
         "measurements, made for SD1.5 and SDXL."
     )
     aliases = ["automatic cfg", "auto cfg", "AutomaticCFG", "auto scale", "per channel cfg"]
     recipe = staticmethod(guidance.auto_range)
     inputs = [
-        io.Float.Input("reference", default=8.0, min=1.0, max=100.0, step=0.1, tooltip="The cfg at which ranges are measured."),
+        io.Float.Input("reference", default=8.0, min=1.0, max=100.0, step=0.1,
+                       tooltip="The cfg at which ranges are measured."),
         strength("How far to go from the sampler's cfg to the one found. 0 is off."),
     ]
 
@@ -268,16 +286,17 @@ class SkimmedCFG(Shaping):
     category = "guidance/more"
     title = "Skimmed CFG"
     about = (
-        "High cfg without burning: those values that a high cfg would drive ever farther from zero get a lower one. 2 "
-        "rows, like CFG. A community method without published measurements."
+        "High cfg without burning: those values that a high cfg would drive ever farther from zero get a lower one. "
+        "2 rows, like CFG. A community method without published measurements."
     )
     aliases = ["skimmed cfg", "anti burn", "skimming", "CFG skimming"]
     recipe = staticmethod(guidance.skimmed_cfg)
     inputs = [
         number("skim", 7.0, 0.0, 100.0, "The cfg for those values. The sampler's cfg, or more, is plain CFG."),
-        io.Boolean.Input("full_negative", default=False, tooltip="No guidance at all for values that the negative drives."),
-        io.Boolean.Input("flips", default=True, tooltip="Leave values alone that guidance brings back across the noisy "
-                         "picture.", advanced=True),
+        io.Boolean.Input("full_negative", default=False, tooltip="No guidance at all for values that the negative "
+                         "drives."),
+        io.Boolean.Input("flips", default=True, tooltip="Leave values alone that guidance brings back across the "
+                         "noisy picture.", advanced=True),
     ]
 
 

@@ -23,7 +23,8 @@ def to_api(graph, known):
     for entry in graph["nodes"]:
         types = known[entry["type"]].INPUT_TYPES()
         types = {**types["required"], **types.get("optional", {})}
-        widgets = [name for name, (kind, *_) in types.items() if not isinstance(kind, str) or kind.split(",")[0] in WIDGETS]
+        widgets = [name for name, (kind, *_) in types.items()
+                   if not isinstance(kind, str) or kind.split(",")[0] in WIDGETS]
         values = list(entry["widgets_values"])
         if "seed" in widgets:
             values.pop(widgets.index("seed") + 1)  # the editor's own "fixed"
