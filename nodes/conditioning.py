@@ -33,7 +33,7 @@ class Null(Strategy):
                        tooltip="zeros: tokens and pooled embedding all 0. empty prompt: needs clip. independent: random "
                        "tokens with the prompt's mean and deviation. mean: every token is the mean of the prompt's. "
                        "file: a learned null, see embedding."),
-        io.Int.Input("seed", default=0, min=0, max=2**63 - 1, control_after_generate=False,
+        io.Int.Input("seed", default=0, min=0, max=2**63 - 1, control_after_generate=True,
                      tooltip="independent only: which random tokens."),
         io.Combo.Input("embedding", options=[NO_FILE], default=NO_FILE, tooltip="file only: a .safetensors in the "
                        "embeddings folder with what the text encoder would have put out: a tensor (tokens, width), and "

@@ -1,6 +1,8 @@
 """On real ComfyUI: what saving strategies save, weak models, nulls, noise on the prompt, classifiers."""
 
+import json
 import logging
+from pathlib import Path
 from types import SimpleNamespace
 
 import comfy.clip_vision
@@ -12,14 +14,17 @@ import folder_paths
 import pytest
 import torch
 from comfy.patcher_extension import WrappersMP
+from comfy_extras.nodes_model_downscale import PatchModelAddDownscale
 from nodes import ConditioningSetArea, ConditioningSetTimestepRange, ConditioningZeroOut
 from pack.guidance.classifier import gradient
 from pack.lab import data, judge
-from pack.nodes.conditioning import CADS, Null, from_prompt, independent, mean, zeros
+from pack.lab import demo as lab_demo
+from pack.nodes.conditioning import CADS, CONDITIONING, Null, from_prompt, independent, mean, zeros
 from pack.nodes.conds import embedded
 from pack.nodes.demo_model import load
 from pack.nodes.likeness import LikenessNode
-from pack.nodes.models import Autoguidance, Classifier, DemoClassifier, judged
+from pack.nodes.models import MODELS, Autoguidance, Classifier, DemoClassifier, judged
+from pack.nodes.saving import SAVING as SAVING_MENU
 from pack.nodes.saving import Adaptive, Alternate, Budget, Compress
 from pack.nodes.strategies import CFG, PAG, Negative
 from pack.tests.host import (
@@ -38,6 +43,7 @@ from pack.tests.host import (
     sample,
     tiny_model,
 )
+from pack.tests.test_shaping_nodes import to_api
 from safetensors.torch import save_file
 
 SAVING = {
@@ -563,3 +569,32 @@ def test_guided_pictures_are_more_alike_and_the_host_loads_what_it_takes(demo):
 def test_a_video_vae_is_refused(demo):
     with pytest.raises(ValueError, match="only pictures"):
         LikenessNode.execute(demo.model, None, SimpleNamespace(latent_dim=3), None, 100.0)
+
+
+# ------------------------------------------------------------------------------------------------ the example workflow
+
+WORKFLOW = Path(__file__).parent.parent / "example_workflows" / "models.json"
+
+
+def test_every_node_has_a_place_in_the_example_workflow_and_changes_the_picture_there():
+    known = {**lab_demo.classes(), "PatchModelAddDownscale": PatchModelAddDownscale}
+    workflow, results, pictures = to_api(json.loads(WORKFLOW.read_text()), known), {}, {}
+    for entry in workflow.values():
+        if entry["class_type"] == "KSampler":
+            entry["inputs"] |= {"steps": 4, "cfg": 4.0}
+        if entry["class_type"] == "EmptyLatentImage":
+            entry["inputs"]["batch_size"] = 1
+        if entry["class_type"] == "GuidanceAdaptive":
+            entry["inputs"]["threshold"] = 1.0  # four steps are too few for the default to be reached in time
+        if entry["class_type"] == "GuidanceBudget":
+            entry["inputs"]["rows"] = 6
+    for number, entry in workflow.items():
+        if entry["class_type"] == "KSampler":
+            patched = workflow[entry["inputs"]["model"][0]]
+            pictures[patched["class_type"]] = lab_demo.evaluate(workflow, number, known, results)[0]["samples"]
+    plain = pictures.pop("GuidanceDemoModel")
+    assert set(pictures) == {cls.node_id for cls in (*SAVING_MENU, *MODELS, *CONDITIONING)}
+    for picture in pictures.values():
+        assert picture.isfinite().all() and picture.shape == (1, 3, 32, 32)
+        assert (picture - plain).abs().max() > 0.01
+    assert "GuidanceDemoClassifier" in {entry["class_type"] for entry in workflow.values()}
