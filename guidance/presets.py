@@ -28,7 +28,7 @@ SHAPES = {
     "low-high-low": lambda t: 2 * (1 - abs(2 * t - 1)),
     # The next ones have shapes of their own, and not the mean 1.
     "powered cosine": lambda t, power: (1 - cos(pi * (1 - t) ** power)) / 2,
-    # Gao et al. 2026, https://arxiv.org/abs/2603.08155
+    # C2FG, 2026, https://arxiv.org/abs/2603.08155
     "exponential": lambda t, rate: exp(rate * (1 - t)),
     # Malarz et al. 2025, https://arxiv.org/abs/2502.10574: a probability density, so its mean is 1.
     "beta": lambda t, a, b: beta_density(t, a, b),

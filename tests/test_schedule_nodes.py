@@ -145,6 +145,11 @@ def test_the_preview_counts_the_rows_that_a_run_takes(model):
     assert all(line[i] == pytest.approx(value) for i, value in enumerate(values))
 
 
+def test_what_the_help_page_says_an_interval_saves(model):
+    schedule = made(Preset, preset="interval")
+    assert "23 of 32 steps: 55 rows" in caption([schedule(moment) for moment in timeline_of(model, "normal", 32, 1.0).moments(1.0)], 1.0)
+
+
 @pytest.mark.parametrize("schedule", [parse("0:7.5, 0.5:6, 1:1"), 3.0, parse("14:-5, 1:2 step sigma"), [1.0, 2.0, 3.0]])
 def test_the_preview_draws_any_schedule(model, schedule):
     image = Preview.execute(schedule, model, "normal", 5, 1.0, 1.0).result[0]

@@ -7,7 +7,7 @@ const LEFT = 36, RIGHT = 14, TOP = 14, BOTTOM = 22 // around the plot, so that p
 const SVG = "http://www.w3.org/2000/svg"
 
 const STYLE = `
-.guidance-schedule { --accent: var(--p-primary-color, #3b8eea); --ink: var(--input-text, #ddd); --dim: var(--descrip-text, #999);
+.guidance-schedule { --ink: var(--input-text, #ddd); --accent: color-mix(in srgb, var(--p-primary-color, #3b8eea) 60%, var(--ink)); --dim: color-mix(in srgb, var(--descrip-text, #999) 60%, var(--ink));
   position: relative; display: flex; flex-direction: column; gap: 4px; min-height: 240px; height: 100%; width: 100%;
   box-sizing: border-box; padding: 4px; font: 11px system-ui, sans-serif; color: var(--ink); user-select: none; }
 .guidance-schedule .bar { display: flex; gap: 4px; align-items: center; flex: none; min-width: 0; }
@@ -108,8 +108,9 @@ export class ScheduleEditor {
     this.svg.addEventListener("contextmenu", event => this.removeAt(event))
     this.svg.addEventListener("keydown", event => this.keyDown(event))
     this.svg.addEventListener("keyup", () => this.endKeys())
-    this.svg.addEventListener("focusout", () => this.endKeys())
-    this.svg.addEventListener("focusin", event => this.select(this.indexOf(event.target)))
+    // Not on the svg, which a listener for focus makes a stop for Tab.
+    this.root.addEventListener("focusout", () => this.endKeys())
+    this.root.addEventListener("focusin", event => this.select(this.indexOf(event.target) ?? this.interaction.selected))
   }
 
   dispose() {
@@ -268,14 +269,12 @@ export class ScheduleEditor {
 
   // Where a pointer is in the schedule's own numbers; with Shift, on the grid.
   place(event, view, [low, high]) {
-    const box = this.svg.getBoundingClientRect()
     const { width, height } = this.size()
-    const px = ((event.clientX - box.left) / box.width) * this.svg.clientWidth - LEFT
-    const py = ((event.clientY - box.top) / box.height) * this.svg.clientHeight - TOP
+    const pointer = new DOMPoint(event.clientX, event.clientY).matrixTransform(this.svg.getScreenCTM().inverse())
     const grid = c.nice((high - low) / 20)
-    const x = view.position(c.clamp(px / width, 0, 1))
-    const y = high - (py / height) * (high - low)
-    return [c.round(x, event.shiftKey ? view.grid : view.resolution), c.round(y, event.shiftKey ? grid : grid / 50)]
+    const x = view.position(c.clamp((pointer.x - LEFT) / width, 0, 1))
+    const y = high - ((pointer.y - TOP) / height) * (high - low)
+    return [c.round(x, event.shiftKey ? view.grid : view.resolution), c.round(y, event.shiftKey ? grid : grid / 20)]
   }
 
   removeAt(event) {
@@ -494,7 +493,7 @@ export class ScheduleEditor {
       if (document.activeElement !== input) input.value = point ? c.number(point[i]) : ""
     }
     const { timeline } = this.run
-    if (!point) return this.say(timeline ? "circles: applied in the last run" : "click to add a point")
+    if (!point) return this.say(timeline ? "circles: last run" : "click adds a point")
     const others = c.AXES.filter(other => other !== axis)
     this.say(timeline ? others.map(other => `${other} ${c.convert(point[0], axis, other, timeline).toPrecision(3)}`).join(", ")
       : "run once to see sigma here")

@@ -17,7 +17,7 @@ function attach(node) {
     write(text) {
       source.value = text
       source.callback?.(text, app.canvas, node)
-      app.canvas.setDirty(true, true)
+      if (!LiteGraph.vueNodesMode) app.canvas.setDirty(true) // where the text is painted
     },
     begin: () => app.canvas.emitBeforeChange(),
     end: () => app.canvas.emitAfterChange(),
@@ -74,7 +74,11 @@ function forwardToCanvas(root) {
   forward("pointerup", "processMouseUp", event => event.button === 1)
 }
 
-const place = node => `${node.graph?.id}/${node.id}`
+// The whole workflow gets another id when it is restored, and a subgraph does not.
+function place(node) {
+  const inSubgraph = node.graph && node.graph !== (app.rootGraph ?? app.graph)
+  return `${inSubgraph ? node.graph.id : app.extensionManager.workflow?.activeWorkflow?.path}/${node.id}`
+}
 
 // The node that ran under this id, "5" or, in a subgraph, "2:5".
 function find(id) {
