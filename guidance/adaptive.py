@@ -13,7 +13,7 @@ def adaptive(measure="norm", threshold=0.02, arm=1.0):
     """Guide until cond and uncond agree, then no more: from there on uncond is not computed.
 
     measure: "norm", the length of cond - uncond in units of cond's; or "cosine", the paper's, 1 minus the similarity
-        of the two noise (or velocity) predictions. The paper's similarity of 0.991 is a threshold of 0.009.
+        of the two noise (or velocity) predictions: a similarity of 0.99 is a threshold of 0.01.
     threshold: agreed is what measures less. 0 never stops. A number or a Schedule.
     arm: with "cosine", the sigma from which on it counts: at high noise both predictions are the noise, so alike.
 

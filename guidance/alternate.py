@@ -10,7 +10,7 @@ def alternate(every=2, start=0.0, end=1.0, unit="percent"):
     """In the window, guide at one step in `every`; at the others cond alone is computed, and used.
 
     every: 1 guides everywhere. The first step of the run is guided.
-    A sampler that evaluates the model more than once per step guides by the step that each evaluation is nearest to.
+    Samplers that evaluate a step more than once: an evaluation between two steps belongs to the first of them.
     """
 
     def plan(moment):

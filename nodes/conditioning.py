@@ -3,7 +3,6 @@
 from functools import partial
 from uuid import uuid4
 
-import comfy.sampler_helpers
 import folder_paths
 import torch
 from comfy_api.latest import io
@@ -140,7 +139,8 @@ class CADS(Strategy):
     @classmethod
     def prepare(cls, model, start, full, **knobs):
         if start > full:
-            raise ValueError(f"start is {start:g} and full is {full:g}; start has to be the smaller, because less time remains.")
+            raise ValueError(f"start is {start:g} and full is {full:g}; start has to be the smaller, because less time "
+                             "remains then.")
         return model, partial(guidance.cads, start=start, full=full, **knobs), {}
 
 

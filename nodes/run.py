@@ -3,6 +3,7 @@
 import copy
 import logging
 import uuid
+from dataclasses import replace
 from functools import lru_cache
 
 import comfy.samplers
@@ -50,7 +51,10 @@ class Run:
 
     def plan(self, sigma, scale):
         first, *others = [step.plan(self.timeline.moment(sigma, scale)) for step in self.streams]
-        return first.ask(*(branch for moment in others for branch in moment.asked)) if others else first
+        if others:
+            asked = [branch for moment in others for branch in moment.asked]
+            first = replace(first.ask(*asked), skip=first.skip and all(moment.skip for moment in others))
+        return first
 
     def check_attention(self):
         """Once a run is over: say so if a branch was computed and paid for, but never perturbed."""

@@ -23,7 +23,7 @@ class Adaptive(Strategy):
                        "are. norm: the length of their difference, in units of the prompt's prediction. cosine: 1 minus "
                        "their similarity as noise, as in the paper."),
         number("threshold", 0.02, 0.0, 2.0, "Stop when they differ by less than this. norm: 0.01 is careful, 0.02 saves "
-               "more. cosine: 0.009 is the paper's similarity of 0.991. 0 never stops.", step=0.001),
+               "more. cosine: 0.01 is a similarity of 0.99. 0 never stops.", step=0.001),
         io.Float.Input("arm", default=1.0, min=0.0, max=1000.0, step=0.01, tooltip="cosine only: not before sigma has "
                        "fallen to this, because at high noise both predictions are nothing but the noise. 1 for SD1.5 "
                        "and SDXL; 0.5 for flow models (SD3, Flux, Wan, Qwen), unverified."),

@@ -207,9 +207,9 @@ def test_on_an_exact_model_a_quarter_of_the_evaluations_goes_and_the_answer_stay
     norm, rows = run(adaptive("norm", 0.01), sigmas, start)
     assert 32 + 8 <= rows <= 50
     same(norm, full, 1e-2)
-    unarmed, rows = run(adaptive("cosine", 0.009, arm=1000.0), sigmas, start)  # at high noise all noise is alike
+    unarmed, rows = run(adaptive("cosine", 0.01, arm=1000.0), sigmas, start)  # at high noise all noise is alike
     assert rows <= 34 and (unarmed - full).abs().max() > 1e-2
-    armed, rows = run(adaptive("cosine", 0.009), sigmas, start)
+    armed, rows = run(adaptive("cosine", 0.01), sigmas, start)
     assert rows <= 52
     same(armed, full, 1e-2)
 

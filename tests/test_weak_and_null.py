@@ -2,6 +2,7 @@
 
 import json
 import logging
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,8 +16,8 @@ import pytest
 import torch
 from comfy.patcher_extension import WrappersMP
 from comfy_extras.nodes_model_downscale import PatchModelAddDownscale
-from nodes import ConditioningSetArea, ConditioningSetTimestepRange, ConditioningZeroOut
 from pack.guidance.classifier import gradient
+from pack.guidance.core import Step, Timeline
 from pack.lab import data, judge
 from pack.lab import demo as lab_demo
 from pack.nodes.conditioning import CADS, CONDITIONING, Null, from_prompt, independent, mean, zeros
@@ -24,6 +25,7 @@ from pack.nodes.conds import embedded
 from pack.nodes.demo_model import load
 from pack.nodes.likeness import LikenessNode
 from pack.nodes.models import MODELS, Autoguidance, Classifier, DemoClassifier, judged
+from pack.nodes.run import Run
 from pack.nodes.saving import SAVING as SAVING_MENU
 from pack.nodes.saving import Adaptive, Alternate, Budget, Compress
 from pack.nodes.strategies import CFG, PAG, Negative
@@ -45,6 +47,8 @@ from pack.tests.host import (
 )
 from pack.tests.test_shaping_nodes import to_api
 from safetensors.torch import save_file
+
+from nodes import ConditioningSetArea, ConditioningSetTimestepRange, ConditioningZeroOut
 
 SAVING = {
     "adaptive": (Adaptive, {"threshold": 0.5}),
@@ -83,11 +87,22 @@ def counted(model, **how):
 
 # ------------------------------------------------------------------------------------------------ fewer evaluations
 
-@pytest.mark.parametrize("cls, knobs, rows", [
-    (Alternate, {}, 9), (Alternate, {"every": 3}, 8), (Alternate, {"start": 0.5}, 10),
-    (Compress, {"share": 0.5}, 9), (Compress, {"share": 0.2}, 7), (Compress, {"share": 0.5, "power": 3.0}, 8),
-    (Budget, {"rows": 9}, 9), (Budget, {"rows": 7, "spend": "even"}, 7), (Budget, {"rows": 2}, 6),
-], ids=str)
+
+@pytest.mark.parametrize(
+    "cls, knobs, rows",
+    [
+        (Alternate, {}, 9),
+        (Alternate, {"every": 3}, 8),
+        (Alternate, {"start": 0.5}, 10),
+        (Compress, {"share": 0.5}, 9),
+        (Compress, {"share": 0.2}, 7),
+        (Compress, {"share": 0.5, "power": 3.0}, 8),
+        (Budget, {"rows": 9}, 9),
+        (Budget, {"rows": 7, "spend": "even"}, 7),
+        (Budget, {"rows": 2}, 6),
+    ],
+    ids=str,
+)
 def test_rows_are_what_the_page_promises(cls, knobs, rows, model):
     assert counted(node(cls, model, **knobs))[1:] == (rows, 6)
 
@@ -118,7 +133,7 @@ def test_a_batch_is_its_pictures_made_alone(name, model):
     patched, noise = node(cls, model, **knobs), latent(3)
     whole = sample(patched, noise=noise)
     for i in range(3):
-        close(whole[i:i + 1], sample(patched, noise=noise[i:i + 1]))
+        close(whole[i : i + 1], sample(patched, noise=noise[i : i + 1]))
 
 
 @saving
@@ -152,18 +167,40 @@ def test_where_a_step_needs_the_negative_nothing_is_left_out(order, model):
 
 
 def test_on_a_trained_model_reusing_the_direction_is_nearer_to_cfg_than_leaving_it_out(demo):
-    how = dict(cfg=4.0, steps=16, noise=demo.noise(4), positive=demo.encode("a big green ring on white"), negative=demo.encode(""))
+    how = dict(
+        cfg=4.0,
+        steps=16,
+        noise=demo.noise(4),
+        positive=demo.encode("a big green ring on white"),
+        negative=demo.encode(""),
+    )
     plain = sample(demo.model, **how)
-    error = {reuse: float((sample(node(Compress, demo.model, share=0.5, reuse=reuse), **how) - plain).norm()) for reuse in (0.0, 1.0)}
+    error = {
+        reuse: float((sample(node(Compress, demo.model, share=0.5, reuse=reuse), **how) - plain).norm())
+        for reuse in (0.0, 1.0)
+    }
     assert error[1.0] < error[0.0] / 2
+
+
+def test_packed_streams_leave_the_negative_out_only_together():
+    always, never = Step(plan=lambda moment: replace(moment, skip=True)), Step()
+    run = Run.__new__(Run)
+    run.timeline = Timeline((2.0, 1.0, 0.0))
+    for streams, skips in [((always, always), True), ((always, never), False), ((never, always), False)]:
+        run.streams = streams
+        assert run.plan(2.0, 7.0).skips is skips
 
 
 def test_a_negative_that_is_out_of_its_range_does_not_stop_adaptive_guidance(model):
     late = ConditioningSetTimestepRange().set_range(NEGATIVE, 0.5, 1.0)[0]
-    assert torch.equal(sample(node(Adaptive, model, threshold=0.001), negative=late), sample(node(Adaptive, model, threshold=0.0), negative=late))
+    assert torch.equal(
+        sample(node(Adaptive, model, threshold=0.001), negative=late),
+        sample(node(Adaptive, model, threshold=0.0), negative=late),
+    )
 
 
 # ------------------------------------------------------------------------------------------------ weak models
+
 
 def by_hand(model, weak):
     """Autoguidance as the plainest of hooks: the weak model's own prediction in the place of the negative's."""
@@ -172,7 +209,9 @@ def by_hand(model, weak):
 
     def batch(args):
         cond = [args["conds"][0]]
-        ask = lambda m: comfy.samplers.calc_cond_batch(m, cond, args["input"], args["sigma"], {"transformer_options": {}})[0]
+        ask = lambda m: comfy.samplers.calc_cond_batch(
+            m, cond, args["input"], args["sigma"], {"transformer_options": {}}
+        )[0]
         return [ask(args["model"]), ask(weak.model)]
 
     patched.set_model_sampler_calc_cond_batch_function(batch)
@@ -188,7 +227,10 @@ def test_autoguidance_is_cfg_with_the_weak_model_in_the_place_of_the_negative(ki
     far(guided, sample(model, cfg=2.1, batch=batch))
 
 
-@pytest.mark.parametrize("cfg, share, rows, weak_rows", [(2.1, 1.0, 6, 6), (2.1, 0.5, 12, 6), (2.1, 0.0, 12, 0), (1.0, 1.0, 6, 0), (1.0, 0.5, 6, 0)])
+@pytest.mark.parametrize(
+    "cfg, share, rows, weak_rows",
+    [(2.1, 1.0, 6, 6), (2.1, 0.5, 12, 6), (2.1, 0.0, 12, 0), (1.0, 1.0, 6, 0), (1.0, 0.5, 6, 0)],
+)
 def test_rows_of_both_models(cfg, share, rows, weak_rows, model, weak):
     main, second = Counter(model), Counter(weak)
     sample(node(Autoguidance, main.model, weak_model=second.model, share=share), cfg=cfg)
@@ -198,7 +240,10 @@ def test_rows_of_both_models(cfg, share, rows, weak_rows, model, weak):
 
 def test_half_from_the_weak_model_is_half_way_in_every_evaluation(model, weak):
     """One evaluation is linear in the share, so a run of one step is."""
-    at = {share: sample(node(Autoguidance, model, weak_model=weak, share=share), cfg=3.0, steps=1) for share in (0.0, 0.5, 1.0)}
+    at = {
+        share: sample(node(Autoguidance, model, weak_model=weak, share=share), cfg=3.0, steps=1)
+        for share in (0.0, 0.5, 1.0)
+    }
     close(at[0.5], (at[0.0] + at[1.0]) / 2)
     assert torch.equal(at[0.0], sample(model, cfg=3.0, steps=1))
 
@@ -232,15 +277,25 @@ def test_models_of_different_families_are_refused_in_one_sentence(model, weak):
     other.model.latent_format = comfy.latent_formats.SD3()
     with pytest.raises(ValueError, match="SD3 latents and model on SD15"):
         node(Autoguidance, model, weak_model=other)
-    far(sample(node(Autoguidance, model, weak_model=tiny_model("v")), cfg=3.0), sample(model, cfg=1.0))  # v and eps fit
+    far(
+        sample(node(Autoguidance, model, weak_model=tiny_model("v")), cfg=3.0), sample(model, cfg=1.0)
+    )  # v and eps fit
 
 
 def test_the_weak_model_keeps_its_own_patches_and_ignores_guidance_of_its_own(model, weak):
     halved = weak.clone()
-    halved.set_model_unet_function_wrapper(lambda apply, args: apply(args["input"], args["timestep"], **args["c"]) / 2)
-    far(sample(node(Autoguidance, model, weak_model=halved), cfg=3.0), sample(node(Autoguidance, model, weak_model=weak), cfg=3.0))
+    halved.set_model_unet_function_wrapper(
+        lambda apply, args: apply(args["input"], args["timestep"], **args["c"]) / 2
+    )
+    far(
+        sample(node(Autoguidance, model, weak_model=halved), cfg=3.0),
+        sample(node(Autoguidance, model, weak_model=weak), cfg=3.0),
+    )
     guided = node(PAG, node(CFG, weak, scale="9"))
-    assert torch.equal(sample(node(Autoguidance, model, weak_model=guided), cfg=3.0), sample(node(Autoguidance, model, weak_model=weak), cfg=3.0))
+    assert torch.equal(
+        sample(node(Autoguidance, model, weak_model=guided), cfg=3.0),
+        sample(node(Autoguidance, model, weak_model=weak), cfg=3.0),
+    )
 
 
 def test_two_weak_models(model, weak):
@@ -289,15 +344,20 @@ def test_the_rows_of_a_pag_branch_still_share_the_main_models_forward(model, wea
 
 # ------------------------------------------------------------------------------------------------ the null prompt
 
+
 def like(made, values):
     return [[made(values[0][0]), {**values[0][1]}]]
 
 
-@pytest.mark.parametrize("null, negative", [
-    ("zeros", ConditioningZeroOut().zero_out(POSITIVE)[0]),
-    ("mean", like(lambda y: y.mean(1, keepdim=True).repeat(1, y.shape[1], 1), POSITIVE)),
-    ("independent", like(lambda y: independent(5, "cross_attn", y), POSITIVE)),
-], ids=["zeros", "mean", "independent"])
+@pytest.mark.parametrize(
+    "null, negative",
+    [
+        ("zeros", ConditioningZeroOut().zero_out(POSITIVE)[0]),
+        ("mean", like(lambda y: y.mean(1, keepdim=True).repeat(1, y.shape[1], 1), POSITIVE)),
+        ("independent", like(lambda y: independent(5, "cross_attn", y), POSITIVE)),
+    ],
+    ids=["zeros", "mean", "independent"],
+)
 def test_a_null_is_the_negative_that_one_would_make_by_hand(null, negative, model):
     answer, rows, calls = counted(node(Null, model, null=null, seed=5))
     assert (rows, calls) == (12, 6)
@@ -307,17 +367,29 @@ def test_a_null_is_the_negative_that_one_would_make_by_hand(null, negative, mode
 
 def test_tokens_and_pooled_embedding_are_both_replaced_and_everything_else_stays():
     tokens, pooled, mask = torch.randn(1, 6, 16), torch.randn(1, 8), torch.ones(1, 6)
-    entry = {"cross_attn": tokens, "pooled_output": pooled, "attention_mask": mask, "strength": 0.5, "uuid": 1, "model_conds": {}}
+    entry = {
+        "cross_attn": tokens,
+        "pooled_output": pooled,
+        "attention_mask": mask,
+        "strength": 0.5,
+        "uuid": 1,
+        "model_conds": {},
+    }
     for null in (zeros, mean, lambda *given: independent(3, *given)):
-        made, = from_prompt(null, {"positive": [entry]})
+        (made,) = from_prompt(null, {"positive": [entry]})
         assert made["cross_attn"].shape == tokens.shape and made["pooled_output"].shape == pooled.shape
         assert not torch.equal(made["cross_attn"], tokens) and not torch.equal(made["pooled_output"], pooled)
         assert made["attention_mask"] is mask and made["strength"] == 0.5 and made["uuid"] != 1
     assert entry["cross_attn"] is tokens
-    made, = from_prompt(zeros, {"positive": [entry]})
+    (made,) = from_prompt(zeros, {"positive": [entry]})
     assert not made["cross_attn"].any() and not made["pooled_output"].any()
-    made, = from_prompt(lambda *given: independent(3, *given), {"positive": [{**entry, "cross_attn": 2 + 3 * torch.randn(1, 400, 64)}]})
-    assert made["cross_attn"].mean() == pytest.approx(2, abs=0.1) and made["cross_attn"].std() == pytest.approx(3, abs=0.1)
+    (made,) = from_prompt(
+        lambda *given: independent(3, *given),
+        {"positive": [{**entry, "cross_attn": 2 + 3 * torch.randn(1, 400, 64)}]},
+    )
+    assert made["cross_attn"].mean() == pytest.approx(2, abs=0.1) and made["cross_attn"].std() == pytest.approx(
+        3, abs=0.1
+    )
 
 
 def test_the_null_has_the_areas_of_the_prompt(model):
@@ -357,9 +429,14 @@ def test_a_learned_null_comes_from_a_file_in_the_embeddings_folder(embeddings, m
 def test_a_file_that_cannot_be_a_null_is_refused_in_one_sentence(embeddings, model):
     save_file({"tokens": torch.zeros(4, 20)}, embeddings / "wide.safetensors")
     save_file({"bias": torch.zeros(16)}, embeddings / "flat.safetensors")
-    for name, sentence in [("none", "has to be a .safetensors"), ("old.pt", "has to be a .safetensors"),
-                           ("absent.safetensors", "has to be a .safetensors"), ("../secret.safetensors", "has to be a .safetensors"),
-                           ("wide.safetensors", "20 wide and this model's prompts are 16"), ("flat.safetensors", "no tensor")]:
+    for name, sentence in [
+        ("none", "has to be a .safetensors"),
+        ("old.pt", "has to be a .safetensors"),
+        ("absent.safetensors", "has to be a .safetensors"),
+        ("../secret.safetensors", "has to be a .safetensors"),
+        ("wide.safetensors", "20 wide and this model's prompts are 16"),
+        ("flat.safetensors", "no tensor"),
+    ]:
         with pytest.raises(ValueError, match=sentence) as error:
             sample(node(Null, model, null="file", embedding=name))
         assert "\n" not in str(error.value)
@@ -368,13 +445,16 @@ def test_a_file_that_cannot_be_a_null_is_refused_in_one_sentence(embeddings, mod
 def test_the_empty_prompt_needs_a_text_encoder_and_is_what_it_makes_of_nothing(demo):
     with pytest.raises(ValueError, match="connect clip"):
         node(Null, demo.model, null="empty prompt")
-    pictures = dict(positive=demo.encode("a big red star on white"), negative=demo.encode("blue"), noise=demo.noise(2))
+    pictures = dict(
+        positive=demo.encode("a big red star on white"), negative=demo.encode("blue"), noise=demo.noise(2)
+    )
     answer = sample(node(Null, demo.model, null="empty prompt", clip=demo.clip), **pictures)
     assert torch.equal(answer, sample(demo.model, **{**pictures, "negative": demo.encode("")}))
     far(answer, sample(demo.model, **pictures))
 
 
 # ------------------------------------------------------------------------------------------------ noise on the prompt
+
 
 def contexts(model, batch=2, **how):
     """What every forward of a run is given as prompt: [(cond_or_uncond, (rows, tokens, width)), ...]."""
@@ -408,7 +488,9 @@ def test_cads_changes_the_picture_with_the_seed_and_only_with_it(model):
     one, two = (sample(node(CADS, model, seed=seed)) for seed in (1, 2))
     far(one, two)
     assert torch.equal(one, sample(node(CADS, model, seed=1)))
-    close(sample(node(CADS, model, seed=1), noise=latent(3))[:1], sample(node(CADS, model, seed=1), noise=latent(3)[:1]))
+    close(
+        sample(node(CADS, model, seed=1), noise=latent(3))[:1], sample(node(CADS, model, seed=1), noise=latent(3)[:1])
+    )
 
 
 def test_a_perturbed_branch_starts_from_the_same_noised_prompt(model):
@@ -442,11 +524,14 @@ def test_tau1_above_tau2_is_refused(model):
 
 # ------------------------------------------------------------------------------------------------ classifiers
 
+
 @pytest.fixture(scope="module")
 def demo():
     model, clip, vae = load()
     return SimpleNamespace(
-        model=model, clip=clip, vae=vae,
+        model=model,
+        clip=clip,
+        vae=vae,
         encode=lambda text: clip.encode_from_tokens_scheduled(clip.tokenize(text)),
         noise=lambda n: torch.randn(n, 3, 32, 32, generator=torch.Generator().manual_seed(4)),
     )
@@ -457,9 +542,16 @@ def test_the_demo_classifier_turns_unprompted_pictures_into_what_it_is_told(attr
     with torch.inference_mode():  # as the host runs its nodes
         wanted = DemoClassifier.execute(attribute, value).result[0]
         how = dict(cfg=1.0, steps=12, noise=demo.noise(12), positive=demo.encode(""), negative=demo.encode(""))
-        guided, plain = (sample(m, **how) for m in (node(Classifier, demo.model, classifier=wanted, scale=5.0), demo.model))
+        guided, plain = (
+            sample(m, **how) for m in (node(Classifier, demo.model, classifier=wanted, scale=5.0), demo.model)
+        )
     found = [
-        (getattr(judge.load().read((pictures.clone() + 1) / 2), attribute) == getattr(data, f"{attribute}s".upper()).index(value)).float().mean()
+        (
+            getattr(judge.load().read((pictures.clone() + 1) / 2), attribute)
+            == getattr(data, f"{attribute}s".upper()).index(value)
+        )
+        .float()
+        .mean()
         for pictures in (guided, plain)
     ]
     assert found[0] > 0.7 and found[0] > found[1] + 0.4
@@ -499,8 +591,15 @@ def test_a_users_classifier_under_every_guider_costs_no_rows(where, guider, mode
 # ------------------------------------------------------------------------------------------------ likeness
 
 SEES = {
-    "model_type": "clip_vision_model", "image_size": 32, "patch_size": 8, "num_channels": 3, "hidden_size": 32,
-    "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64, "projection_dim": 16,
+    "model_type": "clip_vision_model",
+    "image_size": 32,
+    "patch_size": 8,
+    "num_channels": 3,
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 64,
+    "projection_dim": 16,
     "hidden_act": "quick_gelu",
 }
 
@@ -510,7 +609,11 @@ def with_random_weights(module):
     with torch.no_grad():
         for weight in module.parameters():
             wide = weight[0].numel() if weight.ndim > 1 else 1
-            weight.copy_(torch.randn(weight.shape, generator=generator) * wide**-0.5 if weight.ndim > 1 else torch.ones(weight.shape))
+            weight.copy_(
+                torch.randn(weight.shape, generator=generator) * wide**-0.5
+                if weight.ndim > 1
+                else torch.ones(weight.shape)
+            )
     return module
 
 
@@ -527,7 +630,9 @@ def test_likeness_is_clips_cosine_of_the_decoded_latents(demo):
     like = likeness(demo.model, demo.vae, pictures[:1])
     ask = like.clip_vision.encode_image
     with torch.inference_mode():
-        expected = 100 * torch.cosine_similarity(*(ask(picture[None])["image_embeds"].float() for picture in pictures), dim=-1)
+        expected = 100 * torch.cosine_similarity(
+            *(ask(picture[None])["image_embeds"].float() for picture in pictures), dim=-1
+        )
     with torch.no_grad():
         found = like(2 * pictures.movedim(-1, 1) - 1, 1.0)
     close(found, torch.tensor([100.0, float(expected)]), 1e-4)
