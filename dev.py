@@ -94,8 +94,12 @@ def test(host: Path, arguments: list[str]) -> int:
         find_chromium()
     threads = os.environ.get("OMP_NUM_THREADS", "1")  # models in tests are tiny: more only get in the way
     variables = environment(host, GUIDANCE_HOST=str(host), OMP_NUM_THREADS=threads)
-    # Not 'python -m pytest', which would put the pack's root on sys.path.
-    return call([tool("pytest"), *arguments], variables)
+    pytest = tool("pytest")  # not 'python -m pytest', which would put the pack's root on sys.path
+    if arguments:
+        return call([pytest, *arguments], variables)
+    # Browser tests count frames, so they have the machine to themselves; the others share its cores.
+    shared = ["--ignore=tests/e2e", "-n", "auto", "--maxprocesses", "4", "--dist", "loadgroup"]
+    return call([pytest, *shared], variables) or call([pytest, "tests/e2e"], variables)
 
 
 def find_chromium() -> None:
@@ -231,7 +235,7 @@ def install(host: Path) -> None:
         return
     stamp.unlink(missing_ok=True)
     say("Installing torch (the long part of the first set-up)")
-    pip("install", "torch", "pytest", "playwright", "-c", CONSTRAINTS, doing="install torch")
+    pip("install", "torch", "pytest", "pytest-xdist", "playwright", "-c", CONSTRAINTS, doing="install torch")
     # Their own requirements would replace torch by another build.
     pip("install", "--no-deps", "torchvision", "torchaudio", "-c", CONSTRAINTS, doing="install torchvision")
     say(f"Installing what ComfyUI {host_version(host)} asks for")

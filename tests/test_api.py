@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from pack.nodes.strategies import STRATEGIES
 
+pytestmark = pytest.mark.xdist_group("server")  # one for all of these tests
+
 spec = importlib.util.spec_from_file_location("dev", Path(__file__).parent.parent / "dev.py")
 dev = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(dev)
