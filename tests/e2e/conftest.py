@@ -11,7 +11,7 @@ import pytest
 from pack.tests.e2e.browser import CHROMIUM, Server, missing, ready
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def server():
     if missing():
         if os.environ.get("CI"):
@@ -21,7 +21,7 @@ def server():
         yield running
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser(server):
     from playwright.sync_api import sync_playwright
 
@@ -31,7 +31,7 @@ def browser(server):
         running.close()
 
 
-@pytest.fixture(scope="session", params=["classic", "nodes2"])
+@pytest.fixture(scope="module", params=["classic", "nodes2"])
 def page(request, server, browser):
     """The page in one renderer; the same one for all tests of that renderer."""
     settings = {"Comfy.VueNodes.Enabled": request.param == "nodes2", "Comfy.TutorialCompleted": True,

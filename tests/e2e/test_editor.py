@@ -23,7 +23,7 @@ class Editor:
     def js(self, code, more=None):
         return self.page.evaluate(f"([id, more]) => {{ {NODE} {code} }}", [self.id, more])
 
-    def until(self, code, more=None, timeout=10000):
+    def until(self, code, more=None, timeout=20000):
         self.page.wait_for_function(f"([id, more]) => {{ {NODE} {code} }}", arg=[self.id, more], timeout=timeout)
 
     def find(self, selector, index=0):
@@ -76,7 +76,7 @@ def capture(page):
 
 
 def empty(page):
-    page.mouse.move(5, 5)
+    page.mouse.move(1000, 560)
     page.evaluate(f"""async () => {{
         const workflow = app.extensionManager.workflow?.activeWorkflow
         await app.loadGraphData({EMPTY}, true, false, workflow)
@@ -183,9 +183,11 @@ def test_exact_numbers_are_typed(page, editor):
         editor.find("input", field).fill(value)
         page.keyboard.press("Enter")
     editor.has("0:7.5, 0.321:6.54321, 1:1")
-    editor.find("input", 1).fill("x")
-    page.keyboard.press("Enter")
-    editor.has("0:7.5, 0.321:6.54321, 1:1")
+    for wrong, key in (("x", "Enter"), ("", "Enter"), ("3", "Escape")):
+        editor.find("input", 1).fill(wrong)
+        page.keyboard.press(key)
+        editor.until("return editor.querySelectorAll('input')[1].value === '6.54321'")
+        assert editor.text == "0:7.5, 0.321:6.54321, 1:1"
     assert page.evaluate("app.graph._nodes.length") == 1
 
 
@@ -444,7 +446,7 @@ def test_the_wheel_zooms_and_the_middle_button_pans(page, editor):
     assert editor.text == START
 
 
-def test_the_side_panel_has_the_text_and_no_hole(page, editor):
+def test_the_side_panel_is_told_to_leave_it_out(page, editor):
     hidden = editor.js("return node.widgets.find(w => w.name === 'schedule_editor').options.hideInPanel")
     assert hidden is True and page.locator(".guidance-schedule").count() == 1
 

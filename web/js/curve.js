@@ -78,7 +78,7 @@ export function parse(text) {
 
 export function format({ points, interpolation, axis }) {
   if (points.length === 1) return number(points[0][1])
-  const inRunOrder = axis === "sigma" ? points.toReversed?.() ?? [...points].reverse() : points
+  const inRunOrder = axis === "sigma" ? [...points].reverse() : points
   const words = [interpolation === "linear" ? "" : interpolation, axis === "percent" ? "" : axis].filter(Boolean)
   return [inRunOrder.map(([x, y]) => `${number(x)}:${number(y)}`).join(", "), ...words].join(" ")
 }

@@ -14,7 +14,7 @@ const STYLE = `
 .guidance-schedule :is(select, input, button) { font: inherit; color: var(--ink); background: var(--comfy-input-bg, #222);
   border: 1px solid var(--border-color, #4e4e4e); border-radius: 4px; height: 22px; padding: 0 4px; min-width: 0; box-sizing: border-box; }
 .guidance-schedule select { flex: 1 1 0; }
-.guidance-schedule input { width: 54px; text-align: right; user-select: text; }
+.guidance-schedule input { width: 50px; text-align: right; user-select: text; }
 .guidance-schedule :is(select, input, button):focus-visible { outline: 2px solid var(--accent); outline-offset: -1px; }
 .guidance-schedule .note { flex: 1 1 0; color: var(--dim); overflow: hidden; white-space: nowrap; text-overflow: ellipsis; }
 .guidance-schedule .note.wrong { color: var(--error-text, #ff4444); white-space: normal; max-height: 40px; }
@@ -64,7 +64,6 @@ export class ScheduleEditor {
     this.run = { timeline: null, applied: [], marker: null } // what the last run told
     this.build()
     this.observer = new ResizeObserver(() => this.draw())
-    this.observer.observe(this.svg)
   }
 
   build() {
@@ -113,9 +112,15 @@ export class ScheduleEditor {
     this.root.addEventListener("focusin", event => this.select(this.indexOf(event.target) ?? this.interaction.selected))
   }
 
-  dispose() {
+  // On a node that is on a graph; a node may leave and come back.
+  wake() {
+    this.observer.observe(this.svg)
+  }
+
+  rest() {
     this.observer.disconnect()
     cancelAnimationFrame(this.frame)
+    this.frame = undefined
   }
 
   // ---- from outside
@@ -195,8 +200,8 @@ export class ScheduleEditor {
 
   typePoint() {
     const { selected } = this.interaction
-    const [x, y] = [this.x, this.y].map(input => Number(input.value))
-    if (selected === null || !Number.isFinite(x) || !Number.isFinite(y)) return this.draw()
+    const [x, y] = [this.x, this.y].map(input => (input.value.trim() === "" ? NaN : Number(input.value)))
+    if (selected === null || !Number.isFinite(x) || !Number.isFinite(y)) return this.redraw(true)
     this.edit(old => c.movePoint(old, selected, x, y, 1e-6))
   }
 
@@ -351,8 +356,8 @@ export class ScheduleEditor {
 
   keyInField(event) {
     if (event.target.tagName !== "INPUT") return
-    if (event.key === "Enter") event.target.blur()
-    if (event.key === "Escape") this.redraw()
+    if (event.key === "Escape") this.redraw(true)
+    if (["Enter", "Escape"].includes(event.key)) event.target.blur()
   }
 
   // ---- drawing
@@ -388,7 +393,8 @@ export class ScheduleEditor {
     })
   }
 
-  redraw() {
+  // force: also a field that somebody is typing in.
+  redraw(force = false) {
     cancelAnimationFrame(this.frame)
     this.frame = undefined
     if (!this.svg.clientWidth) return
@@ -402,13 +408,14 @@ export class ScheduleEditor {
     this.drawRun(schedule.axis, px, py)
     this.drawPoints(schedule, view, px, py)
     this.interpolation.value = schedule.interpolation
+    this.interpolation.disabled = schedule.points.length === 1
     this.axis.value = schedule.axis
     for (const [input, end, shown] of [[this.low, 0, low], [this.high, 1, high]]) {
-      if (document.activeElement !== input) input.value = this.host.range?.[end] ?? ""
+      if (force || document.activeElement !== input) input.value = this.host.range?.[end] ?? ""
       input.placeholder = c.number(c.round(shown, 1e-3))
     }
     if (error) this.say(error, true)
-    else this.describe(schedule)
+    else this.describe(schedule, force)
   }
 
   drawGrid(view, low, high, px, py) {
@@ -486,16 +493,16 @@ export class ScheduleEditor {
   }
 
   // The selected point in numbers, and in the other units where a run has told them.
-  describe({ points, axis }) {
+  describe({ points, axis }, force) {
     const point = points[this.interaction.selected ?? -1]
     for (const [input, i] of [[this.x, 0], [this.y, 1]]) {
       input.disabled = !point
-      if (document.activeElement !== input) input.value = point ? c.number(point[i]) : ""
+      if (force || document.activeElement !== input) input.value = point ? c.number(point[i]) : ""
     }
     const { timeline } = this.run
     if (!point) return this.say(timeline ? "circles: last run" : "click adds a point")
     const others = c.AXES.filter(other => other !== axis)
     this.say(timeline ? others.map(other => `${other} ${c.convert(point[0], axis, other, timeline).toPrecision(3)}`).join(", ")
-      : "run once to see sigma here")
+      : "run to see sigma")
   }
 }

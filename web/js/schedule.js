@@ -38,6 +38,7 @@ function attach(node) {
   widget.serialize = false
 
   const refresh = () => {
+    editor.wake()
     editor.set(String(source.value))
     editor.setLinked(node.inputs?.find(input => input.widget?.name === "schedule")?.link != null)
     editor.setRun(runs.get(place(node)) ?? {})
@@ -46,7 +47,7 @@ function attach(node) {
   after(node, "onConfigure", refresh)
   after(node, "onAdded", refresh)
   after(node, "onConnectionsChange", refresh)
-  after(node, "onRemoved", () => editor.dispose())
+  after(node, "onRemoved", () => editor.rest())
   forwardToCanvas(editor.root)
   refresh()
   node.setSize([Math.max(node.size[0], 380), Math.max(node.size[1], node.computeSize()[1])])
