@@ -230,7 +230,7 @@ class PowerLaw(Shaping):
     title = "Power-law CFG"
     about = (
         "Guides strongly while prompt and negative disagree, and ever less as they come to agree, each picture by "
-        "its own. 2 rows, like CFG. Measured on ImageNet models; for others the cfg has to be found anew."
+        "its own. 2 rows, like CFG. One paper; the cfg has to be found anew for each model."
     )
     aliases = ["power law", "nonlinear cfg", "overshoot and shrinkage"]
     recipe = staticmethod(guidance.power_law)
