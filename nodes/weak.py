@@ -1,6 +1,5 @@
 """A weaker model beside the one that is sampled: loaded with it, given the same prompt, called on its own."""
 
-import inspect
 from uuid import uuid4
 
 import comfy.model_patcher
@@ -19,14 +18,22 @@ def add(model, weak, strategy):
     if main.model_type != other.model_type and "FLOW" in f"{main.model_type} {other.model_type}":
         raise ValueError(f"{strategy}: weak_model is a {other.model_type.name} model and model a {main.model_type.name} "
                          "model, which have no common noise levels.")
-    if other is main:  # a clone with other weights (a LoRA): the two cannot be in memory as one
-        if "force_deepcopy" not in inspect.signature(weak.clone).parameters or weak.cached_patcher_init is None:
-            raise ValueError(f"{strategy}: weak_model and model are one loaded model; load weak_model from another file.")
-        weak = weak.clone(force_deepcopy=True)
+    if other is main:
+        weak = loaded_again(weak, strategy)
     key = PREFIX + uuid4().hex
     patched = model.clone()
     patched.set_additional_models(key, [weak])
     return patched, key
+
+
+def loaded_again(patcher, strategy):
+    """The same model from its file once more: two sets of patches, such as a LoRA, cannot be in one model at once."""
+    if getattr(patcher, "cached_patcher_init", None) is None:
+        raise ValueError(f"{strategy}: weak_model and model are one loaded model; load weak_model from another file.")
+    load, inputs, *which = patcher.cached_patcher_init
+    fresh = load(*inputs)
+    fresh = fresh[which[0]] if which else fresh
+    return patcher.clone(model_override=fresh.get_clone_model_override())
 
 
 def found(guider, cond):
