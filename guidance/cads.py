@@ -23,8 +23,13 @@ def cads(noise=0.1, start=0.6, full=0.9, restore=1.0, seed=0):
         kept = remaining(1 - moment.percent, start, full)
         if kept == 1:
             return moment
-        strength, before = at(noise, moment), moment.embed or (lambda y: y)
-        return replace(moment, embed=lambda y: anneal(y := before(y), kept, strength, restore, drawn(y, seed, moment)))
+        strength, before = at(noise, moment), moment.embed
+
+        def embed(y):
+            y = y if before is None else before(y)
+            return anneal(y, kept, strength, restore, drawn(y, seed, moment))
+
+        return replace(moment, embed=embed)
 
     return Step(plan)
 
