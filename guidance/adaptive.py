@@ -17,13 +17,15 @@ def adaptive(measure="norm", threshold=0.02, arm=1.0):
     threshold: agreed is what measures less. 0 never stops. A number or a Schedule.
     arm: with "cosine", the sigma from which on it counts: at high noise both predictions are the noise, so alike.
 
-    Each sample stops on its own, and a sample that has stopped is cond alone; rows are saved once all have. Whether
-    they have is read from the device at the next plan, beside sigma, for which the device has been waited already.
+    Each sample stops on its own, and a sample that has stopped is cond alone; rows are saved once all have. How many
+    have is read from the device at the next plan, beside sigma, for which the device has been waited already.
     """
-    stopped = None  # (B, 1, ...) of bool, after the evaluations so far
+    stopped, count = None, 0  # (B, 1, ...) of bool after the evaluations so far, and how many were true at the plan
 
     def plan(moment):
-        return replace(moment, skip=True) if stopped is not None and bool(stopped.all()) else moment
+        nonlocal count
+        count = 0 if stopped is None else int(stopped.sum())
+        return replace(moment, skip=True) if count and count == len(stopped) else moment
 
     def apply(state):
         nonlocal stopped
@@ -36,7 +38,7 @@ def adaptive(measure="norm", threshold=0.02, arm=1.0):
         # Predictions without any difference are one: uncond was out of its range, and may come back.
         agreed = agreed & (ops.norm(state.cond - state.uncond) > 0)
         before, stopped = stopped, agreed if stopped is None else agreed | stopped
-        return state if before is None else without_uncond(state, before)
+        return without_uncond(state, before) if count else state
 
     return Step(plan, apply)
 
