@@ -47,16 +47,15 @@ COLUMNS = [
     Column("CFG 8", 8),
     Column("CFG++", 8, "GuidanceCFGPlusPlus", {"strength": 0.6}),
     Column("Perp-CFG", 8, "GuidancePerpCFG"),
-    Column("PAG", 1, "GuidancePAG", {"scale": 1.0}),
-    Column("interval", 8, "GuidanceCFG", {"start": 0.2, "end": 0.8}),
+    Column("PAG", 1, "GuidancePAG", {"scale": 1.0, "layers": "middle, output"}),
+    Column("interval", 8, "GuidanceCFG", {"start": 0.1, "end": 0.7}),
     Column("negative", 3, "GuidanceNegative", {"mode": "weighted", "weight": 1.0}),
 ]
 
 
-def colours_swapped(prompt):
-    """What the prompt is easily mistaken for: "a big red circle on blue" -> "a big blue circle on red"."""
-    a, size, color, shape, on, background = prompt.split()
-    return " ".join([a, size, background, shape, on, color])
+def unwanted(prompt):
+    """A negative prompt: the shape that a shape which went wrong looks most like."""
+    return "a square" if "circle" in prompt else "a circle"
 
 
 def defaults(info):
@@ -76,8 +75,8 @@ def build(column, prompt, seed, info):
         workflow[SAMPLER]["inputs"]["model"] = [STRATEGY, 0]
     if column.node == "GuidanceNegative":
         workflow[NEGATIVE] = copy.deepcopy(workflow[PROMPT])
-        workflow[NEGATIVE].update(_meta={"title": "Colours swapped"})
-        workflow[NEGATIVE]["inputs"]["text"] = colours_swapped(prompt)
+        workflow[NEGATIVE].update(_meta={"title": "Unwanted"})
+        workflow[NEGATIVE]["inputs"]["text"] = unwanted(prompt)
         workflow[STRATEGY]["inputs"]["negative"] = [NEGATIVE, 0]
     return workflow
 
@@ -239,7 +238,7 @@ def measure(files):
 
 # ---------------------------------------------------------------------------------------------- what is shown
 
-CELL, GAP, LEFT, TOP = 96, 6, 132, 64
+CELL, GAP, LEFT, TOP = 96, 6, 132, 80
 
 
 def sheet(files, notes):
@@ -281,7 +280,7 @@ def main(address, folder):
     print("Counting rows and calls on the host")
     costs = {column.title: count(build(column, PROMPTS[0], 0, info), known) for column in COLUMNS}
     scores = measure(files)
-    notes = {column.title: f"cfg {column.cfg:g}, {costs[column.title][0]:.3g} rows a step\n"
+    notes = {column.title: f"cfg {column.cfg:g}\n{costs[column.title][0]:.3g} rows a step\n"
                            f"{scores[column.title][0]:.0%} as asked" for column in COLUMNS}
     sheet(files, notes).save(folder / "sheet.png")
     text = table(costs, seconds, scores)

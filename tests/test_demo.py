@@ -40,7 +40,7 @@ def test_a_strategy_lies_on_the_model_wire_with_its_own_defaults(info):
 def test_the_negative_has_a_prompt_of_its_own(info):
     workflow = build("negative", info)
     unwanted = workflow[demo.STRATEGY]["inputs"]["negative"][0]
-    assert workflow[unwanted]["inputs"]["text"] == "a big blue circle on red"
+    assert workflow[unwanted]["inputs"]["text"] == "a square"
     assert workflow[demo.PROMPT]["inputs"]["text"] == "a big red circle on blue"
 
 
