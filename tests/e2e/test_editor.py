@@ -69,9 +69,14 @@ def settle(page):
 
 
 def capture(page):
-    """What is there now is where undo begins."""
-    page.evaluate("""() => { const tracker = app.extensionManager.workflow?.activeWorkflow?.changeTracker
-        tracker?.captureCanvasState ? tracker.captureCanvasState() : tracker?.checkState() }""")
+    """What is there now is where undo begins, once the page has measured its nodes and nothing changes any more."""
+    page.evaluate("() => { window.quiet = 0 }")
+    page.wait_for_function("""() => { const tracker = app.extensionManager.workflow?.activeWorkflow?.changeTracker
+        tracker?.captureCanvasState ? tracker.captureCanvasState() : tracker?.checkState()
+        const state = JSON.stringify(app.graph.serialize())
+        quiet = state === window.state ? quiet + 1 : 0
+        window.state = state
+        return quiet >= 3 }""", polling=100)
     settle(page)
 
 
@@ -262,6 +267,7 @@ def test_each_drag_is_one_step_to_undo_and_the_editor_lives_on(page, editor):
         undo(page, key)
         editor.has(text)
         settle(page)
+        capture(page)
         shown = page.evaluate("() => document.querySelectorAll('.guidance-schedule').length")
         assert shown == 1 and editor.js("return document.querySelector('.guidance-schedule') === editor")
     editor.drag(1, 0, 25)
