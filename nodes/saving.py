@@ -60,7 +60,7 @@ class Compress(Strategy):
     title = "Compress guidance"
     about = (
         "Faster at the same strength: the negative is computed at some steps only, and the steps between them are guided "
-        "in the direction that was found last. 1 row instead of 2 there. What other guidance nodes before it did to "
+        "in the direction that was found last: good with 30 steps and more. 1 row instead of 2 there. What other guidance nodes before it did to "
         "the direction is kept with it."
     )
     aliases = ["compress guidance", "reuse guidance", "guidance cache", "cfg cache", "FasterCache", "skip uncond"]
