@@ -88,7 +88,7 @@ class Preset(ScheduleNode):
     )
     aliases = ["cfg scheduler", "linear", "cosine", "clamp-linear", "powered cosine", "interval", "beta cfg", "exponential"]
     inputs = [
-        io.Combo.Input("preset", options=PRESETS, default="linear up"),
+        io.Combo.Input("preset", options=PRESETS, default="linear up", tooltip="Its shape over the run."),
         io.Float.Input("scale", default=7.5, min=LOW, max=HIGH, step=0.1, tooltip="The mean over the run; where powered cosine "
                        "ends, where exponential begins, and interval's value inside."),
         io.Float.Input("off", default=1.0, min=LOW, max=HIGH, step=0.1, tooltip="The value that does nothing: 1 for a cfg, 0 "
@@ -119,7 +119,8 @@ class Math(ScheduleNode):
     )
     aliases = ["multiply schedule", "combine schedules", "reverse schedule", "shift schedule"]
     inputs = [
-        io.Combo.Input("operation", options=[*POINTWISE, "shift", "reverse", "concatenate"], default="multiply"),
+        io.Combo.Input("operation", options=[*POINTWISE, "shift", "reverse", "concatenate"], default="multiply",
+                       tooltip="The first four take a and b at each moment; concatenate runs a, then b; the others use a."),
         number("a", 1.0, LOW, HIGH, "A number, a schedule, a curve, or a list with a number for each step."),
         number("b", 1.0, LOW, HIGH, "The second one. shift and reverse do not use it."),
         io.Float.Input("amount", default=0.5, min=LOW, max=HIGH, step=0.01, tooltip="shift: how much later, in the unit of the "
@@ -151,9 +152,9 @@ class Preview(io.ComfyNode):
             inputs=[
                 number("schedule", 7.5, LOW, HIGH, "A schedule, or what stands for one."),
                 io.Model.Input("model"),
-                io.Combo.Input("scheduler", options=comfy.samplers.SCHEDULER_NAMES),
-                io.Int.Input("steps", default=20, min=1, max=1000),
-                io.Float.Input("denoise", default=1.0, min=0.01, max=1.0, step=0.01),
+                io.Combo.Input("scheduler", options=comfy.samplers.SCHEDULER_NAMES, tooltip="The KSampler's."),
+                io.Int.Input("steps", default=20, min=1, max=1000, tooltip="The KSampler's."),
+                io.Float.Input("denoise", default=1.0, min=0.01, max=1.0, step=0.01, tooltip="The KSampler's."),
                 io.Float.Input("off", default=1.0, min=LOW, max=HIGH, step=0.1, tooltip="The value that does nothing, and costs "
                                "nothing: 1 for a cfg, 0 for PAG and everything else that is added."),
             ],

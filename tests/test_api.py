@@ -1,11 +1,15 @@
 """Through the HTTP API of a running ComfyUI, as a program drives it: what works, and how mistakes are told."""
 
 import importlib.util
+import json
 import os
 import sys
 from pathlib import Path
 
 import pytest
+from pack.nodes.conditioning import CONDITIONING
+from pack.nodes.saving import SAVING
+from pack.nodes.shaping import SHAPING
 from pack.nodes.strategies import STRATEGIES
 
 pytestmark = pytest.mark.xdist_group("server")  # one for all of these tests
@@ -54,16 +58,25 @@ def defaults(info, node):
     return {name: more[0]["default"] for name, (_, *more) in given.items() if more and "default" in more[0]}
 
 
-@pytest.mark.parametrize("node", [cls.node_id for cls in STRATEGIES])
+EXAMPLES = sorted((Path(__file__).parent.parent / "example_workflows").glob("*.json"))
+
+
+@pytest.mark.parametrize("node", [cls.node_id for cls in (*STRATEGIES, *SHAPING, *SAVING, *CONDITIONING)])
 def test_a_strategy_runs_with_a_plain_ksampler(server, info, node):
     outputs = server.run(workflow(node, **defaults(info, node), **GIVEN.get(node, {})))
     (image,) = outputs["saved"]["images"]
     assert (server.output / image["filename"]).stat().st_size > 100
 
 
+def test_every_node_has_a_place_in_an_example_workflow(info):
+    shown = {node["type"] for example in EXAMPLES for node in json.loads(example.read_text())["nodes"]}
+    needs_a_model_of_its_own = {"GuidanceLikeness"}  # a CLIP vision model, which does not come with the pack
+    assert {name for name in info if name.startswith("Guidance")} - needs_a_model_of_its_own <= shown
+
+
 def test_the_menu_says_what_each_node_does(info):
     ours = {name: node for name, node in info.items() if name.startswith("Guidance")}
-    assert len(ours) > len(STRATEGIES)
+    assert len(ours) > len(STRATEGIES) + len(SHAPING)
     for name, node in ours.items():
         assert node["display_name"] and len(node["description"]) > 40, name
         assert node["category"].split("/")[0] == "guidance", name
