@@ -71,8 +71,8 @@ class LikenessNode(io.ComfyNode):
             search_aliases=["clip guidance", "clip vision guidance", "image guidance", "style guidance"],
             inputs=[
                 io.Model.Input("model", tooltip="The model to guide; only what its latents mean is taken from it."),
-                io.ClipVision.Input("clip_vision"),
-                io.Vae.Input("vae"),
+                io.ClipVision.Input("clip_vision", tooltip="The model that looks at the picture."),
+                io.Vae.Input("vae", tooltip="Decodes the latent for it, with gradients."),
                 io.Image.Input("image", tooltip="What the result should resemble; of several pictures, any of them."),
                 CERTAINTY_INPUT,
             ],

@@ -51,7 +51,7 @@ class Classifier(Strategy):
     )
     aliases = ["classifier guidance", "mpgd", "manifold preserving", "universal guidance", "clip guidance", "FreeDoM"]
     inputs = [
-        ClassifierType.Input("classifier"),
+        ClassifierType.Input("classifier", tooltip="What to guide towards, from a classifier node."),
         number("scale", 1.0, -1000.0, 1000.0, "How strongly to guide. 1 is Bayes' rule, and more is more certain; "
                "negative values avoid. 0 is off."),
         io.Combo.Input("where", options=["x0", "x"], default="x0", tooltip="What the classifier sees. x0: the picture as "
