@@ -322,9 +322,7 @@ def environment(host: Path, **more: str) -> dict[str, str]:
     """For everything that imports ComfyUI: its modules, no bytecode left beside them, all cores."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     own = {"PYTHONPATH": str(host), "PYTHONDONTWRITEBYTECODE": "1", "PYTHONUTF8": "1"}
-    # Idle threads that spin are what makes torch crawl on a busy machine.
-    defaults = {"OMP_NUM_THREADS": str(cores), "OMP_WAIT_POLICY": "PASSIVE"}
-    return {**defaults, **os.environ, **own, **more}
+    return {"OMP_NUM_THREADS": str(cores), **os.environ, **own, **more}
 
 
 def pip(*arguments: str | Path, doing: str) -> None:

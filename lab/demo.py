@@ -26,6 +26,8 @@ PROMPTS = [
     "a small white ring on red", "a big purple cross on yellow", "a small orange square on black",
     "a big blue star on orange", "a small black circle on green",
 ]
+OPEN = "a big circle on white"  # its colour is left to the model, so that a negative has something to decide
+SHOWN = [*PROMPTS, OPEN]
 
 
 class Column(NamedTuple):
@@ -49,12 +51,14 @@ COLUMNS = [
     Column("Perp-CFG", 8, "GuidancePerpCFG"),
     Column("PAG", 1, "GuidancePAG", {"scale": 1.0, "layers": "middle, output"}),
     Column("interval", 8, "GuidanceCFG", {"start": 0.1, "end": 0.7}),
-    Column("negative", 3, "GuidanceNegative", {"mode": "weighted", "weight": 1.0}),
+    Column("negative", 3, "GuidanceNegative", {"mode": "perp-neg", "weight": 1.0}),
 ]
 
 
 def unwanted(prompt):
-    """A negative prompt: the shape that a shape which went wrong looks most like."""
+    """A negative prompt: what the model makes of the open one, or the shape that one which went wrong looks most like."""
+    if prompt == OPEN:
+        return "a green circle"
     return "a square" if "circle" in prompt else "a circle"
 
 
@@ -141,7 +145,7 @@ class Progress:
 async def draw(address, folder):
     """Make all images; returns {(column, prompt): [files]} and the seconds per image of each column."""
     number = uuid.uuid4().hex
-    files, seconds, bar = {}, {}, Progress(len(COLUMNS) * len(PROMPTS))
+    files, seconds, bar = {}, {}, Progress(len(COLUMNS) * len(SHOWN))
     events = f"/ws?clientId={number}"
     async with aiohttp.ClientSession(address) as session, session.ws_connect(events) as socket:
         client = Client(session, socket, number)
@@ -150,12 +154,12 @@ async def draw(address, folder):
         await client.run(build(COLUMNS[0], PROMPTS[0], len(PROMPTS), info), lambda share: None)
         for column in COLUMNS:
             start = time.perf_counter()
-            for seed, prompt in enumerate(PROMPTS):
+            for seed, prompt in enumerate(SHOWN):
                 bar.label = f"{column.title}: {prompt}"
                 images = await client.run(build(column, prompt, seed, info), bar.show)
                 bar.done += 1
                 files[column.title, prompt] = save(images, folder / column.title, prompt)
-            n = sum(len(files[column.title, prompt]) for prompt in PROMPTS)
+            n = sum(len(files[column.title, prompt]) for prompt in SHOWN)
             seconds[column.title] = (time.perf_counter() - start) / n
             bar.line(f"{column.title:<10} {seconds[column.title]:.2f} s per image")
     return files, seconds, info
@@ -243,7 +247,7 @@ CELL, GAP, LEFT, TOP = 96, 6, 132, 80
 
 def sheet(files, notes):
     """The contact sheet: a row for each prompt, a column for each strategy, the first seed of each."""
-    width, height = LEFT + len(COLUMNS) * (CELL + GAP), TOP + len(PROMPTS) * (CELL + GAP)
+    width, height = LEFT + len(COLUMNS) * (CELL + GAP), TOP + len(SHOWN) * (CELL + GAP)
     image = Image.new("RGB", (width, height), "#f4f4f2")
     pen = ImageDraw.Draw(image)
     big, small = ImageFont.load_default(15), ImageFont.load_default(11)
@@ -251,10 +255,10 @@ def sheet(files, notes):
         x = LEFT + i * (CELL + GAP)
         pen.text((x, 8), column.title, "#111", big)
         pen.text((x, 28), notes[column.title], "#555", small, spacing=2)
-        for j, prompt in enumerate(PROMPTS):
+        for j, prompt in enumerate(SHOWN):
             first = Image.open(files[column.title, prompt][0]).convert("RGB")
             image.paste(first.resize((CELL, CELL), Image.Resampling.NEAREST), (x, TOP + j * (CELL + GAP)))
-    for j, prompt in enumerate(PROMPTS):
+    for j, prompt in enumerate(SHOWN):
         middle = TOP + j * (CELL + GAP) + CELL // 2
         pen.text((8, middle), prompt.replace(" on ", "\non "), "#111", small, anchor="lm", spacing=3)
     return image
