@@ -69,9 +69,3 @@ def match(a, b):
 def share(x, onto):
     """How often `onto` is contained in each sample of x, shaped (B, 1, ...); 0 where it is zero."""
     return ratio(dot(x, onto), dot(onto, onto))
-
-
-def split(x, onto):
-    """The parts of each sample of x (parallel, orthogonal) to `onto`. A zero `onto` has no parallel."""
-    parallel = share(x, onto) * onto
-    return parallel, x - parallel

@@ -1,5 +1,4 @@
 """The demo model's network: ComfyUI's own UNet, made tiny, so that whatever patches a Stable Diffusion UNet works on it."""
-import torch
 import torch.nn.functional as F
 from comfy.ldm.common_dit import pad_to_patch_size
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel

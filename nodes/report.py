@@ -1,8 +1,9 @@
 """Say in one line what a chain will do in this run: on the log, and under the last node of the chain."""
 
 import logging
-import sys
 from itertools import groupby
+
+from .telemetry import server
 
 log = logging.getLogger("comfyui-guidance")
 
@@ -12,11 +13,9 @@ MOST_SPANS = 4  # a scale that changes at every step is told by its ends
 def report(run, scale):
     text = describe(run, scale)
     log.info("Guidance: %s", text)
-    server = getattr(sys.modules.get("server"), "PromptServer", None)
-    server = getattr(server, "instance", None)
-    node_id = run.links[-1].node_id
-    if node_id is not None and hasattr(server, "send_progress_text"):
-        server.send_progress_text(text, node_id)
+    host, node_id = server(), run.links[-1].node_id
+    if node_id is not None and hasattr(host, "send_progress_text"):
+        host.send_progress_text(text, node_id)
 
 
 def describe(run, scale):

@@ -5,13 +5,10 @@ Events: guidance.marker {nodes: {id: value}, sigma, percent, step} at every eval
 Without a page there is nobody to tell, and nothing is computed.
 """
 
-import logging
 import sys
 from contextlib import contextmanager
 
 from ..guidance.schedule import PerStep
-
-log = logging.getLogger("comfyui-guidance")
 
 
 @contextmanager
@@ -47,8 +44,12 @@ def watched(run):
 
 def page():
     """A function (event, data) that reaches the page whose workflow is running, if there is one."""
-    server = getattr(sys.modules.get("server"), "PromptServer", None)
-    server = getattr(server, "instance", None)
-    if getattr(server, "client_id", None) is None:
+    host = server()
+    if getattr(host, "client_id", None) is None:
         return None
-    return lambda event, data: server.send_sync(event, data, server.client_id)
+    return lambda event, data: host.send_sync(event, data, host.client_id)
+
+
+def server():
+    """ComfyUI's server, or None where there is none: in tests, or in a program that only samples."""
+    return getattr(getattr(sys.modules.get("server"), "PromptServer", None), "instance", None)

@@ -255,7 +255,7 @@ def test_parallel_velocities_leave_the_conditional_one_at_every_scale():
 @pytest.mark.parametrize("w", [1.0, 4.0])
 def test_the_literal_form_starts_from_uncond(w):
     x, c, u = tensors()
-    _, orthogonal = ops.split(c - u, onto=u)
+    orthogonal = (c - u) - ops.dot(c - u, u) / ops.dot(u, u) * u
     same(answer(perp_cfg(0.0, literal=True), moment(w=w), x, c, u), u + w * orthogonal)
     assert perp_cfg(0.0, literal=True).plan(moment(w=1.0)).needs == {UNCOND}
 
