@@ -15,7 +15,7 @@ from .compress import compress
 from .core import UNCOND, Branch, Moment, Perturbed, Prompt, Recipe, State, Step, Timeline, chain, guide
 from .fdg import fdg
 from .fresca import fresca
-from .interval import interval
+from .interval import ALWAYS, Window, interval
 from .mambo import mambo_g
 from .mimic import mimic
 from .momentum import momentum_guidance

@@ -3,18 +3,18 @@
 from dataclasses import replace
 
 from .core import Step
-from .interval import inside
+from .interval import ALWAYS
 
 
-def alternate(every=2, start=0.0, end=1.0, unit="percent"):
+def alternate(every=2, window=ALWAYS):
     """In the window, guide at one step in `every`; at the others cond alone is computed, and used.
 
     every: 1 guides everywhere. The first step of the run is guided.
     Samplers that evaluate a step more than once: an evaluation between two steps belongs to the first of them.
     """
 
-    def plan(moment):
-        unguided = int(moment.step) % every != 0 and inside(moment, start, end, unit)
+    def asks(moment):
+        unguided = int(moment.step) % every != 0 and window.holds(moment)
         return replace(moment, skip=True) if unguided else moment
 
-    return Step(plan)
+    return Step(asks)

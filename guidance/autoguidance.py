@@ -15,7 +15,7 @@ def autoguidance(key, share=1.0):
     """
     weak = Weak(key)
 
-    def plan(moment):
+    def asks(moment):
         part = at(share, moment)
         if part == 0 or moment.scale == 1:
             return moment
@@ -28,4 +28,4 @@ def autoguidance(key, share=1.0):
         direction = state.cond - state.branches[weak]
         return state.redirect(direction if part == 1 else part * direction + (1 - part) * state.direction)
 
-    return Step(plan, apply)
+    return Step(asks, apply)

@@ -17,7 +17,7 @@ def beta_cfg(a=2.0, b=3.0, gamma=1.0):
         network outputs' difference on a 4 x 64 x 64 latent, whatever the size.
     """
 
-    def plan(moment):
+    def limits(moment):
         if moment.scale == 1 or (a == b == 1 and at(gamma, moment) == 0):
             return moment
         return moment.at_scale(moment.scale * density(moment))
@@ -36,4 +36,4 @@ def beta_cfg(a=2.0, b=3.0, gamma=1.0):
         change = (ops.ratio(REFERENCE**power, size**power) - 1) * direction
         return state.bend(change, weight=state.scale)  # from uncond, as the paper has it, not from cond
 
-    return Step(plan, apply)
+    return Step(limits=limits, apply=apply)

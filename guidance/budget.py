@@ -14,7 +14,7 @@ def budget(rows=30, spend="first"):
     """
     spent = 0
 
-    def plan(moment):
+    def asks(moment):
         nonlocal spent
         if rows == 0:
             return moment
@@ -25,4 +25,4 @@ def budget(rows=30, spend="first"):
         spent += moment.rows
         return moment
 
-    return Step(plan)
+    return Step(asks)

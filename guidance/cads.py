@@ -19,7 +19,7 @@ def cads(noise=0.1, start=0.6, full=0.9, restore=1.0, seed=0):
     seed: with the step it decides the noise, which every sample of a batch has of its own.
     """
 
-    def plan(moment):
+    def asks(moment):
         kept = remaining(1 - moment.percent, start, full)
         if kept == 1:
             return moment
@@ -31,7 +31,7 @@ def cads(noise=0.1, start=0.6, full=0.9, restore=1.0, seed=0):
 
         return replace(moment, embed=embed)
 
-    return Step(plan)
+    return Step(asks)
 
 
 def remaining(time, start, full):

@@ -12,10 +12,10 @@ def cfgpp(strength=0.6):
     sampler's step is first order; at the last step (s' = 0) the scale is the strength itself.
     """
 
-    def plan(moment):
+    def sets(moment):
         sigma, landing, alpha = moment.sigma, moment.landing, moment.space.alpha
         moved = sigma * alpha(landing) - landing * alpha(sigma)
         gain = sigma * alpha(landing) / moved if moved else 1.0  # no move: any scale gives the same x
         return moment.at_scale(at(strength, moment) * gain)
 
-    return Step(plan)
+    return Step(sets=sets)

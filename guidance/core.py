@@ -1,6 +1,6 @@
 """A strategy is a step: what it wants before the model is called, and what it does with the predictions after.
 
-Steps chain. Before each evaluation the chain plans (which predictions, which scale); the host computes all of
+Steps chain. Before each evaluation the chain plans (which scale, which predictions); the host computes all of
 them in one forward; then the chain is applied, in order, to the answer that the host would have given.
 """
 
@@ -201,38 +201,59 @@ class State:
         return replace(self, denoised=self.denoised.add(term, alpha=weight))
 
 
-class Step(NamedTuple):
-    """A strategy at work: `plan` before the evaluation, `apply` after it. Off means handing back what came in."""
+def unchanged(value):
+    return value
 
-    plan: Callable[[Moment], Moment] = lambda moment: moment
-    apply: Callable[[State], State] = lambda state: state
+
+class Step(NamedTuple):
+    """A strategy at work: what it plans before an evaluation, and what it does after. Off means handing back what
+    came in.
+
+    sets: chooses the scale. Of several in a chain the last one counts.
+    limits: changes the scale that was chosen, wherever in the chain it was chosen.
+    asks: wants further predictions, or does without uncond, now that the scale is known.
+    apply: edits the answer.
+    """
+
+    asks: Callable[[Moment], Moment] = unchanged
+    apply: Callable[[State], State] = unchanged
+    limits: Callable[[Moment], Moment] = unchanged
+    sets: Callable[[Moment], Moment] = unchanged
+
+    def plan(self, moment: Moment) -> Moment:
+        return self.asks(self.limits(self.sets(moment)))
 
 
 Recipe = Callable[[], Step]  # called once per sampling run, so that what a step remembers ends with the run
 
 
 def chain(*steps: Step) -> Step:
-    """One step that does all of them, left to right."""
-
-    def plan(moment):
-        for step in steps:
-            moment = step.plan(moment)
-        return moment
-
-    def apply(state):
-        for step in steps:
-            state = step.apply(state)
-        return state
-
-    return Step(plan, apply)
+    """One step that does all of them, left to right; but every scale is chosen before any is limited, and limited
+    before anybody asks, so that the order of the wire loses nothing."""
+    return Step(*(_one_by_one(part) for part in zip(*steps))) if steps else Step()
 
 
-def guide(step: Step, moment: Moment, x, cond, uncond, denoised, branches=None) -> Tensor:
-    """Apply a planned step to the predictions of one evaluation, in fp32; the answer has denoised's dtype.
+def _one_by_one(functions):
+    functions = [function for function in functions if function is not unchanged]
+
+    def run(value):
+        for function in functions:
+            value = function(value)
+        return value
+
+    return run if functions else unchanged
+
+
+def begin(moment: Moment, x, cond, uncond, denoised, branches=None) -> State:
+    """The predictions of one evaluation as the State that steps edit, in fp32.
 
     x, cond, uncond, denoised: (B, ...) of any rank. uncond None: nobody computed it, and cond stands in.
     """
     uncond = cond if uncond is None else uncond
     branches = {branch: prediction.float() for branch, prediction in (branches or {}).items()}
-    state = State(moment, x.float(), cond.float(), uncond.float(), denoised.float(), branches)
-    return step.apply(state).denoised.to(denoised.dtype)
+    return State(moment, x.float(), cond.float(), uncond.float(), denoised.float(), branches)
+
+
+def guide(step: Step, moment: Moment, x, cond, uncond, denoised, branches=None) -> Tensor:
+    """Apply a planned step to the predictions of one evaluation (see `begin`); the answer has denoised's dtype."""
+    return step.apply(begin(moment, x, cond, uncond, denoised, branches)).denoised.to(denoised.dtype)

@@ -3,27 +3,27 @@
 from dataclasses import replace
 
 from .core import UNCOND, Prompt, Step
-from .interval import inside
+from .interval import ALWAYS
 from .schedule import at
 
 
-def negative_instead(key, start=0.0, end=1.0, unit="percent"):
+def negative_instead(key, window=ALWAYS):
     """The negative prompt stands for uncond in the window: n + scale * (cond - n). Costs nothing.
 
     key: what the host knows the negative's conditioning by. A window that starts late lets the picture form first.
     """
-    return Step(plan=lambda moment: replace(moment, uncond=Prompt(key)) if inside(moment, start, end, unit) else moment)
+    return Step(lambda moment: replace(moment, uncond=Prompt(key)) if window.holds(moment) else moment)
 
 
-def negative_weighted(key, weight=1.0, start=0.0, end=1.0, unit="percent"):
+def negative_weighted(key, weight=1.0, window=ALWAYS):
     """Push away from the negative by its own weight: minus weight * (n - uncond). One more row.
 
     With weight = scale - 1 this is the plain negative prompt, whatever uncond is.
     """
     negative = Prompt(key)
 
-    def plan(moment):
-        on = at(weight, moment) != 0 and inside(moment, start, end, unit)
+    def asks(moment):
+        on = at(weight, moment) != 0 and window.holds(moment)
         return moment.ask(UNCOND, negative) if on else moment
 
     def apply(state):
@@ -31,4 +31,4 @@ def negative_weighted(key, weight=1.0, start=0.0, end=1.0, unit="percent"):
         strength = at(weight, state.moment)
         return state if n is None or strength == 0 else state.add(n - state.uncond, -strength)
 
-    return Step(plan, apply)
+    return Step(asks, apply)

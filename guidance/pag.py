@@ -16,7 +16,7 @@ def pag(layers, scale=3.0, rescale=0.0):
     """
     perturbed = Perturbed("identity", frozenset(layers))
 
-    def plan(moment):
+    def asks(moment):
         return moment.ask(perturbed) if at(scale, moment) != 0 else moment
 
     def apply(state):
@@ -29,4 +29,4 @@ def pag(layers, scale=3.0, rescale=0.0):
         factor = 1 + rescale * (ops.ratio(ops.std(state.cond), ops.std(state.denoised)) - 1)
         return replace(state, denoised=factor * state.denoised)
 
-    return Step(plan, apply)
+    return Step(asks, apply)

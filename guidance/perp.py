@@ -16,7 +16,7 @@ def perp_cfg(eta=0.0, reference="uncond", space="x0", literal=False):
         scale 1 is no longer pure cond, and uncond is always computed.
     """
 
-    def plan(moment):
+    def asks(moment):
         return moment.ask(UNCOND) if literal and at(eta, moment) != 1 else moment
 
     def apply(state):
@@ -28,4 +28,4 @@ def perp_cfg(eta=0.0, reference="uncond", space="x0", literal=False):
             onto = state.x - onto
         return state.bend((kept - 1) * ops.share(state.direction, onto) * onto, state.scale if literal else None)
 
-    return Step(plan, apply)
+    return Step(asks, apply)

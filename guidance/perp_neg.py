@@ -2,11 +2,11 @@
 
 from . import ops
 from .core import UNCOND, Prompt, Step
-from .interval import inside
+from .interval import ALWAYS
 from .schedule import at
 
 
-def perp_neg(key, weight=1.0, start=0.0, end=1.0, unit="percent"):
+def perp_neg(key, weight=1.0, window=ALWAYS):
     """Push away from only that part of the negative which the prompt does not share.
 
     denoised - scale * weight * (n - uncond) orthogonal to (cond - uncond), where uncond is the empty prompt: what
@@ -14,8 +14,8 @@ def perp_neg(key, weight=1.0, start=0.0, end=1.0, unit="percent"):
     """
     negative = Prompt(key)
 
-    def plan(moment):
-        on = at(weight, moment) * moment.scale != 0 and inside(moment, start, end, unit)
+    def asks(moment):
+        on = at(weight, moment) * moment.scale != 0 and window.holds(moment)
         return moment.ask(UNCOND, negative) if on else moment
 
     def apply(state):
@@ -26,4 +26,4 @@ def perp_neg(key, weight=1.0, start=0.0, end=1.0, unit="percent"):
         against, prompt = n - state.uncond, state.cond - state.uncond
         return state.add(against.addcmul_(ops.share(against, prompt), prompt, value=-1), -strength)
 
-    return Step(plan, apply)
+    return Step(asks, apply)

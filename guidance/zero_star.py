@@ -19,7 +19,7 @@ def cfg_zero_star(strength=1.0, zero_steps=1):
     def still(moment):
         return moment.step < zero_steps and moment.space.alpha(moment.sigma) != 1
 
-    def plan(moment):
+    def limits(moment):
         return moment.at_scale(1.0) if still(moment) else moment  # uncond would not be used
 
     def apply(state):
@@ -32,4 +32,4 @@ def cfg_zero_star(strength=1.0, zero_steps=1):
         velocity = state.x - state.uncond
         return state.bend(velocity.mul_(-amount * ops.share(state.direction, velocity)))
 
-    return Step(plan, apply)
+    return Step(limits=limits, apply=apply)

@@ -33,8 +33,8 @@ def train(args):
 
 
 def judge(args):
-    from pack.lab import judge
-    judge.train()
+    from pack.lab.train_judge import train
+    train()
 
 
 def sweep(args):
@@ -62,7 +62,7 @@ def main():
     command.add_argument("--batch", type=int, default=64)
     command.add_argument("--processes", type=int, default=2)
     command.add_argument("--seed", type=int, default=0)
-    command.add_argument("--out", default=str(ROOT / "lab" / "demo_model.safetensors"))
+    command.add_argument("--out", default=str(ROOT / "nodes" / "demo" / "model.safetensors"))
     command.add_argument("--log", default=str(ROOT / "lab" / "training.jsonl"))
     command.set_defaults(run=train)
     command = commands.add_parser("judge", help="train the judge that the sweep measures with")

@@ -5,26 +5,13 @@ brightness but hardly ever clip, so that over-saturation of a guided sample is b
 Training captions are wrong on purpose now and then (`noisy_tokens`): a model that fits them at scale 1 is unsure
 about every word, which is what makes guidance matter.
 """
-from typing import NamedTuple
-
 import torch
 
-from .text import BACKGROUNDS, BOS, COLORS, LENGTH, PAD, SHAPES, SIZES, WORDS
+from ..nodes.demo.judge import CHOICES, PIXELS, Scenes
+from ..nodes.demo.text import BOS, COLORS, LENGTH, PAD, WORDS
 
-PIXELS = 32
 # Middle hue and its jitter in degrees; white and black have none, see `_paint`.
 HUES = {"red": (357, 8), "orange": (27, 6), "yellow": (54, 6), "green": (125, 18), "blue": (218, 14), "purple": (280, 12)}
-
-
-class Scenes(NamedTuple):
-    """What n images show: four index tensors of shape (n,) into SIZES, COLORS, SHAPES and BACKGROUNDS."""
-    size: torch.Tensor
-    color: torch.Tensor
-    shape: torch.Tensor
-    background: torch.Tensor
-
-
-CHOICES = Scenes(SIZES, COLORS, SHAPES, BACKGROUNDS)
 
 
 def draw_scenes(n: int, rng: torch.Generator) -> Scenes:

@@ -223,7 +223,7 @@ def count(workflow, known):
 def measure(files):
     """(share of images that show what was asked, share of burnt pixels) of each column."""
     import torch
-    from pack.lab import data, judge
+    from pack.nodes.demo import judge
     jury, result = judge.load(), {}
     for column in COLUMNS:
         right, burnt = [], []
@@ -232,8 +232,8 @@ def measure(files):
             images = torch.from_numpy(np.stack(pictures))
             seen = jury.read(images.movedim(-1, 1) / 255)
             _, _, color, shape, _, background = prompt.split()
-            hits = (seen.color == data.COLORS.index(color)) & (seen.shape == data.SHAPES.index(shape)) \
-                & (seen.background == data.BACKGROUNDS.index(background))
+            hits = (seen.color == judge.CHOICES.color.index(color)) & (seen.shape == judge.CHOICES.shape.index(shape)) \
+                & (seen.background == judge.CHOICES.background.index(background))
             right.append(hits.float().mean().item())
             burnt.append(((images == 0) | (images == 255)).float().mean().item())
         result[column.title] = np.mean(right), np.mean(burnt)

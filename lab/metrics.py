@@ -1,13 +1,13 @@
 """What is measured on n images (n, 3, 32, 32) in 0..1 that were asked to show n scenes."""
 import torch
 
+from ..nodes.demo.judge import Judge, Scenes
 from . import data
-from .judge import Judge
 
 
-def score(images, scenes: data.Scenes, judge: Judge, reference) -> dict[str, float]:
+def score(images, scenes: Scenes, judge: Judge, reference) -> dict[str, float]:
     """Shares of images with the right attributes, the Frechet distance to real images, and saturation."""
-    right = data.Scenes(*(seen == asked for seen, asked in zip(judge.read(images), scenes)))
+    right = Scenes(*(seen == asked for seen, asked in zip(judge.read(images), scenes)))
     core = right.color & right.shape & right.background
     highest, lowest = images.amax(1), images.amin(1)
     share = lambda hits: hits.float().mean().item()

@@ -10,10 +10,10 @@ from comfy_extras.nodes_pag import PerturbedAttentionGuidance
 
 from .. import guidance
 from ..guidance.core import UNCOND, Step, Timeline, chain, guide
-from ..nodes.attention import self_attention_layers
-from ..nodes.demo_model import load
-from ..nodes.host import attach
-from ..nodes.strategies import PAG
+from ..nodes.bridge.attention import self_attention_layers
+from ..nodes.demo.model import load
+from ..nodes.bridge.hooks import attach
+from ..nodes.perturbed import PAG
 from .bench import extra_memory
 
 STEPS, CFG = 20, 5.0

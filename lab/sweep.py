@@ -5,8 +5,9 @@ import comfy.utils
 import nodes
 import torch
 
-from ..nodes.demo_model import load
-from . import data, judge, metrics
+from ..nodes.demo import judge
+from ..nodes.demo.model import load
+from . import data, metrics
 
 COLUMNS = ("core3", "joint4", "color", "shape", "background", "size", "frechet", "clipped", "saturation")
 CHUNK = 64

@@ -1,17 +1,41 @@
-"""The ComfyUI side: every file that imports ComfyUI is in this folder."""
+"""The ComfyUI side: every file that imports ComfyUI is in this folder. This one lists the nodes, in menu order."""
 
 from comfy_api.latest import ComfyExtension
+
+from .answer import DynamicThreshold, Mimic, Renorm, Rescale
+from .demo.classifier import DemoClassifier
+from .demo.model import DemoModel
+from .direction import (
+    APG,
+    FDG,
+    TCFG,
+    AutoRange,
+    CFGZeroStar,
+    FreSca,
+    MamboG,
+    Momentum,
+    PerpCFG,
+    PowerLaw,
+    SkimmedCFG,
+)
+from .fewer_rows import Adaptive, Alternate, Budget, Compress
+from .likeness import LikenessNode
+from .other_models import Autoguidance, Classifier
+from .perturbed import PAG
+from .prompts import CADS, Negative, Null
+from .scale import CFG, BetaCFG, CFGPlusPlus
+from .schedules import Drawn, Math, Preset, Preview
+
+STRATEGIES = [
+    CFG, Negative, CFGPlusPlus, PerpCFG, PAG,
+    DynamicThreshold, Mimic, APG, CFGZeroStar, Rescale, FDG,
+    Renorm, TCFG, FreSca, MamboG, PowerLaw, BetaCFG, AutoRange, SkimmedCFG, Momentum,
+    Adaptive, Alternate, Compress, Budget,
+    Autoguidance, Classifier, Null, CADS,
+]
+NODES = [*STRATEGIES, Drawn, Preset, Math, Preview, DemoModel, DemoClassifier, LikenessNode]
 
 
 class Guidance(ComfyExtension):
     async def get_node_list(self):
-        from .conditioning import CONDITIONING
-        from .demo_model import DemoModel
-        from .likeness import LikenessNode
-        from .models import MODELS, DemoClassifier
-        from .saving import SAVING
-        from .schedules import SCHEDULES
-        from .shaping import SHAPING
-        from .strategies import STRATEGIES
-
-        return [*STRATEGIES, *SHAPING, *SCHEDULES, *SAVING, *MODELS, *CONDITIONING, DemoModel, DemoClassifier, LikenessNode]
+        return NODES

@@ -9,6 +9,7 @@ from comfy_api.latest import io
 from ..guidance.schedule import Schedule, parse, per_step
 
 ScheduleType = io.Custom("GUIDANCE_SCHEDULE")
+ClassifierType = io.Custom("GUIDANCE_CLASSIFIER")
 CurveType = io.Custom("CURVE")  # ComfyUI's own curves, from 0.18 on
 SCHEDULE_TYPES = [ScheduleType, CurveType]
 
@@ -17,6 +18,25 @@ def number(id, default, low, high, tooltip, step=0.01):
     """A number in [low, high] that may change over the run: a widget that also takes a schedule's link."""
     widget = io.Float.Input(id, default=default, min=low, max=high, step=step, tooltip=tooltip)
     return io.MultiType.Input(widget, types=[io.Float, *SCHEDULE_TYPES])
+
+
+def strength(tooltip="How much of the effect to apply. 0 is off."):
+    return number("strength", 1.0, 0.0, 1.0, tooltip)
+
+
+def percentile(default):
+    return io.Float.Input("percentile", default=default, min=0.5, max=1.0, step=0.001, round=0.00001,
+                          tooltip="The share of values that is left unclipped. 1 clips none and only shrinks.")
+
+
+def window(tooltip):
+    """Three inputs that say when, in the order of guidance.Window."""
+    return [
+        io.Float.Input("start", default=0.0, min=0.0, max=1000.0, step=0.01, tooltip=f"{tooltip} from here (included)."),
+        io.Float.Input("end", default=1.0, min=0.0, max=1000.0, step=0.01, tooltip=f"{tooltip} until here."),
+        io.Combo.Input("unit", options=["percent", "sigma"], default="percent",
+                       tooltip="percent runs from 0 (all noise) to 1 (none); sigma falls from the model's highest to 0."),
+    ]
 
 
 def checked(inputs, knobs):

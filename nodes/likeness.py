@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from comfy_api.latest import io
 
-from .inputs import check
+from .inputs import ClassifierType, check
 
 CERTAINTY = 100.0  # CLIP's own factor from cosines to logits, where its training left it
 
@@ -76,7 +76,7 @@ class LikenessNode(io.ComfyNode):
                 io.Image.Input("image", tooltip="What the result should resemble; of several pictures, any of them."),
                 CERTAINTY_INPUT,
             ],
-            outputs=[io.Custom("GUIDANCE_CLASSIFIER").Output()],
+            outputs=[ClassifierType.Output()],
         )
 
     @classmethod

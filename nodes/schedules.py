@@ -12,9 +12,9 @@ from ..guidance.core import Timeline
 from ..guidance.presets import PRESETS, preset as ready_made
 from ..guidance.schedule import Schedule, ScheduleError, parse
 from ..guidance.schedule_math import POINTWISE, combine, concatenate, reverse, shift
+from .bridge.noise_levels import percent_of
 from .inputs import ScheduleType, check, number, schema
 from .plot import plot
-from .sampling import percent_of
 
 LOW, HIGH = -1000.0, 1000.0
 

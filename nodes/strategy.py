@@ -1,13 +1,14 @@
 """What all strategy nodes share: a MODEL in and out, knobs checked at the node, one more link on the chain."""
 
+from collections.abc import Callable
 from functools import partial
 from inspect import Parameter, Signature
 
 from comfy_api.latest import io
 
-from ..guidance.interval import inside
+from ..guidance.interval import Window
 from ..guidance.schedule import Schedule
-from .host import attach
+from .bridge.hooks import attach
 from .inputs import checked, schema
 
 
@@ -19,7 +20,9 @@ class Strategy(io.ComfyNode):
     about: str  # what the user will see, and what it costs
     aliases: list[str]
     inputs: list[io.Input]
+    when: list[io.Input] = []  # those of the inputs that say when, which recipes take as one value, `window`
     category = "guidance"
+    recipe: Callable  # of guidance/, from checked knobs to a Step
 
     def __init_subclass__(cls, **kwargs):
         """Have the host call `validate_inputs` with the knobs that may be schedules, and only with those: whatever
@@ -55,6 +58,8 @@ class Strategy(io.ComfyNode):
     @classmethod
     def execute(cls, model, **knobs):
         knobs = cls.check(knobs)
+        if cls.when:
+            knobs["window"] = Window(*(knobs.pop(input.id) for input in cls.when))
         patched, recipe, conds = cls.prepare(model, **knobs)
         node_id = getattr(cls.hidden, "unique_id", None)
         schedules = tuple((knob, partial(cls.applied, knobs, knob)) for knob in knobs.values() if isinstance(knob, Schedule))
@@ -62,35 +67,15 @@ class Strategy(io.ComfyNode):
 
     @classmethod
     def check(cls, knobs):
-        """The given knobs as recipes take them. Raises ValueError with one sentence."""
+        """The given knobs, each within what its input allows. Raises ValueError with one sentence."""
         return checked(cls.inputs, knobs)
 
     @classmethod
     def prepare(cls, model, **knobs):
         """From checked knobs to (model, recipe, further conditionings by key)."""
-        raise NotImplementedError
+        return model, partial(cls.recipe, **knobs), {}
 
     @classmethod
     def applied(cls, knobs, schedule, moment):
         """What a knob's schedule came to at a planned moment; None where the strategy was off."""
-        if "unit" in knobs and not inside(moment, knobs["start"], knobs["end"], knobs["unit"]):
-            return None
-        return schedule(moment)
-
-
-def window(tooltip):
-    """Three inputs that say when: start, end and their unit."""
-    return [
-        io.Float.Input("start", default=0.0, min=0.0, max=1000.0, step=0.01, tooltip=f"{tooltip} from here (included)."),
-        io.Float.Input("end", default=1.0, min=0.0, max=1000.0, step=0.01, tooltip=f"{tooltip} until here."),
-        io.Combo.Input("unit", options=["percent", "sigma"], default="percent",
-                       tooltip="percent runs from 0 (all noise) to 1 (none); sigma falls from the model's highest to 0."),
-    ]
-
-
-def check_window(start, end, unit):
-    if unit == "percent" and not 0 <= start <= end <= 1:
-        raise ValueError(f"start is {start:g} and end is {end:g}; in percent they have to be 0 <= start <= end <= 1.")
-    if unit == "sigma" and start < end:
-        raise ValueError(f"start is {start:g} and end is {end:g}; sigma falls during the run, so start has to be the larger.")
-    return {"start": start, "end": end, "unit": unit}
+        return schedule(moment) if not cls.when or knobs["window"].holds(moment) else None

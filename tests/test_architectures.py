@@ -10,8 +10,11 @@ import comfy.supported_models_base
 import pytest
 import torch
 from comfy.ldm.modules.diffusionmodules.mmdit import OpenAISignatureMMDITWrapper
-from pack.nodes.shaping import SHAPING
-from pack.nodes.strategies import CFG, PAG, CFGPlusPlus, Negative, PerpCFG
+from pack.nodes import STRATEGIES
+from pack.nodes.scale import CFG, CFGPlusPlus
+from pack.nodes.perturbed import PAG
+from pack.nodes.prompts import Negative
+from pack.nodes.direction import PerpCFG
 from pack.tests.host import CPU, NEGATIVE, POSITIVE, node, prompt
 
 
@@ -55,8 +58,9 @@ def run(model, samples):
     return comfy.sample.sample(model, samples, 4, 5.0, "euler", "normal", POSITIVE, NEGATIVE, zeros, disable_pbar=True, seed=1)
 
 
+SHAPING = [cls for cls in STRATEGIES if cls.__module__.endswith(("answer", "direction"))]
 # PAG needs attention; the others save by what all streams decide together, or read a prompt that is no picture's.
-PACKED = [(cls, {}) for cls in (CFGPlusPlus, PerpCFG, *SHAPING)]
+PACKED = [(cls, {}) for cls in (CFGPlusPlus, *SHAPING)]
 PACKED += [(CFG, {"start": 0.3, "end": 0.8}), (Negative, {"negative": prompt(7), "mode": "perp-neg"})]
 
 

@@ -9,12 +9,8 @@ import torch
 from pack.guidance.core import UNCOND, Timeline, Weak, guide
 from pack.guidance.schedule import parse
 from pack.guidance.space import EPS, FLOW
-from pack.nodes.conditioning import CONDITIONING
-from pack.nodes.host import CHAIN
-from pack.nodes.models import MODELS
-from pack.nodes.saving import SAVING
-from pack.nodes.shaping import SHAPING
-from pack.nodes.strategies import STRATEGIES
+from pack.nodes import STRATEGIES
+from pack.nodes.bridge.hooks import CHAIN
 from pack.tests.host import (
     Counter,
     basic_guider,
@@ -26,7 +22,7 @@ from pack.tests.host import (
 )
 from torch.utils._python_dispatch import TorchDispatchMode
 
-MENU = [*STRATEGIES, *SHAPING, *SAVING, *MODELS, *CONDITIONING]
+MENU = STRATEGIES
 HELP = Path(__file__).parent.parent / "web" / "docs"
 
 # What a node needs besides its defaults.
@@ -205,7 +201,7 @@ def test_planned_rows_are_counted_rows_in_one_call_per_step(cls, knobs, model):
     if cls.node_id == "GuidanceAdaptive":
         return  # what it plans depends on the predictions
     step = recipe(cls, model, knobs)()
-    from pack.nodes.sampling import percent_of
+    from pack.nodes.bridge.noise_levels import percent_of
     sampling = model.get_model_object("model_sampling")
     line = Timeline((*sigmas, 0.0), percent=percent_of(sampling), sigma_at=lambda p: float(sampling.percent_to_sigma(p)))
     own = [sum(not isinstance(need, Weak) for need in step.plan(moment).needs) for moment in line.moments(7.0)]

@@ -11,8 +11,11 @@ from comfy_extras.nodes_context_windows import ContextWindowsManualNode
 from comfy_extras.nodes_easycache import EasyCacheNode
 from comfy_extras.nodes_pag import PerturbedAttentionGuidance
 from pack.guidance.core import Step
-from pack.nodes.host import attach
-from pack.nodes.strategies import CFG, PAG, CFGPlusPlus, Negative, PerpCFG
+from pack.nodes.bridge.hooks import attach
+from pack.nodes.scale import CFG, CFGPlusPlus
+from pack.nodes.perturbed import PAG
+from pack.nodes.prompts import Negative
+from pack.nodes.direction import PerpCFG
 from pack.tests.host import (
     EMPTY,
     NEGATIVE,

@@ -3,10 +3,11 @@
 import pytest
 import torch
 from pack.guidance.dropout import drop_condition
-from pack.lab import data, judge, metrics, sweep, train
-from pack.lab.text import BOS, LENGTH, PAD, WORDS, tokenize
-from pack.nodes import demo_model
-from pack.nodes.demo_network import ARCHITECTURE, DemoUNet
+from pack.lab import data, metrics, sweep, train
+from pack.nodes.demo import judge
+from pack.nodes.demo.text import BOS, LENGTH, PAD, WORDS, tokenize
+from pack.nodes.demo import model as demo_model
+from pack.nodes.demo.network import ARCHITECTURE, DemoUNet
 from safetensors import safe_open
 
 
@@ -37,7 +38,7 @@ def test_captions_follow_the_grammar_and_say_what_is_there():
     for i in range(100):
         a, size, color, shape, on, background = data.caption(scenes, i).split()
         assert (a, on) == ("a", "on") and color != background
-        assert [size, color, shape, background] == [words[index[i]] for words, index in zip(data.CHOICES, scenes)]
+        assert [size, color, shape, background] == [words[index[i]] for words, index in zip(judge.CHOICES, scenes)]
         assert tokenize(data.caption(scenes, i)).shape == (LENGTH,)
 
 
@@ -47,7 +48,7 @@ def test_caption_noise_has_the_rates_it_promises():
     exact = data.noisy_tokens(scenes, rng(1), wrong=0., missing=0.)
     assert torch.equal(exact[7], tokenize(data.caption(scenes, 7)))
     noisy = data.noisy_tokens(scenes, rng(1))
-    shapes = torch.tensor([WORDS.index(word) for word in data.SHAPES])
+    shapes = torch.tensor([WORDS.index(word) for word in judge.CHOICES.shape])
     said = torch.isin(noisy, shapes)
     right = (noisy == shapes[scenes.shape].unsqueeze(1)).any(1)
     for share, expected in ((said.any(1), .9), (right, .9 * .85)):

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from pack.guidance import cfg, cfgpp, interval, negative_instead, negative_weighted, ops, pag, perp_cfg, perp_neg
+from pack.guidance import ALWAYS, Window, cfg, cfgpp, interval, negative_instead, negative_weighted, ops, pag, perp_cfg, perp_neg
 from pack.guidance.core import UNCOND, Perturbed, Prompt, State, Timeline, chain, guide
 from pack.guidance.schedule import parse
 from pack.guidance.space import EPS, FLOW, V
@@ -85,17 +85,17 @@ def test_at_scale_one_nobody_asks_for_uncond():
 # ------------------------------------------------------------------------------------------------ interval
 
 def test_the_upper_end_of_the_interval_is_inside_and_the_lower_is_not():
-    step = interval(5.0, 0.3, "sigma")
+    step = interval(Window(5.0, 0.3, "sigma"))
     assert [step.plan(moment(i=i)).scale for i in range(4)] == [1.0, 7.0, 7.0, 1.0]
 
 
 def test_sigmas_that_float32_rounds_upwards_are_still_inside():
     line = Timeline((1.0000002, 0.5, 0.0))  # what a shifted flow model's first sigma can be
-    assert interval(0.0, 1.0, "percent").plan(line.moment(1.0000002, 7.0)).scale == 7.0
+    assert interval(ALWAYS).plan(line.moment(1.0000002, 7.0)).scale == 7.0
 
 
 def test_an_interval_is_a_schedule_with_two_jumps():
-    windowed = interval(5.0, 0.3, "sigma")
+    windowed = interval(Window(5.0, 0.3, "sigma"))
     schedule = cfg(parse("1000:1, 5:7, 0.3:1 step sigma"))
     for i in range(4):
         assert windowed.plan(moment(i=i)).scale == schedule.plan(moment(i=i)).scale
@@ -103,12 +103,12 @@ def test_an_interval_is_a_schedule_with_two_jumps():
 
 def test_rows_in_an_interval_are_steps_plus_steps_inside():
     line = Timeline(tuple(1 - i / 20 for i in range(21)))
-    step = interval(0.3, 0.7, "percent")
+    step = interval(Window(0.3, 0.7))
     assert sum(step.plan(m).rows for m in line.moments(7.0)) == 20 + 8
 
 
 def test_an_empty_interval_is_cond_alone():
-    assert all(interval(2.0, 2.0, "sigma").plan(moment(i=i)).needs == frozenset() for i in range(4))
+    assert all(interval(Window(2.0, 2.0, "sigma")).plan(moment(i=i)).needs == frozenset() for i in range(4))
 
 
 # ------------------------------------------------------------------------------------------------ negatives
@@ -124,7 +124,7 @@ def test_a_plain_negative_stands_for_uncond(w):
 
 
 def test_outside_its_window_a_negative_is_not_there():
-    late = negative_instead("n", 0.5, 1.0)
+    late = negative_instead("n", Window(0.5))
     assert late.plan(moment(i=0)).uncond == UNCOND
     assert late.plan(moment(i=2)).uncond == Prompt("n")
 
@@ -132,7 +132,7 @@ def test_outside_its_window_a_negative_is_not_there():
 @pytest.mark.parametrize("make", [negative_weighted, perp_neg])
 def test_weight_zero_and_a_closed_window_are_cfg_and_cost_nothing(make):
     x, c, u, n = tensors(n=4)
-    for step in (make("n", 0.0), make("n", 1.0, 0.0, 0.1), make("n", parse("0:1, 0.5:0"))):
+    for step in (make("n", 0.0), make("n", 1.0, Window(0.0, 0.1)), make("n", parse("0:1, 0.5:0"))):
         assert step.plan(moment()).rows == 2
         assert torch.equal(answer(step, moment(), x, c, u, n=n), u + 7.0 * (c - u))
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from pack.guidance import (
+    Window,
     adaptive,
     alternate,
     autoguidance,
@@ -220,8 +221,8 @@ def test_alternate_guidance_guides_at_every_other_step_and_only_skips_in_its_win
     assert skipped(alternate()) == [False, True, False, True, False, True]
     assert skipped(alternate(3)) == [False, True, True, False, True, True]
     assert skipped(alternate(1)) == [False] * 6
-    assert skipped(alternate(2, 0.5, 1.0)) == [False, False, False, True, False, True]
-    assert skipped(alternate(2, 0.0, 0.0)) == [False] * 6
+    assert skipped(alternate(2, Window(0.5))) == [False, False, False, True, False, True]
+    assert skipped(alternate(2, Window(0.0, 0.0))) == [False] * 6
 
 
 def test_both_evaluations_within_a_step_belong_to_it():

@@ -9,11 +9,17 @@ import torch
 pytest.importorskip("comfy")
 
 from pack.lab import demo  # noqa: E402
-from pack.nodes.shaping import APG, SHAPING, BetaCFG, CFGZeroStar, DynamicThreshold, Momentum  # noqa: E402
+from pack.nodes.direction import APG, CFGZeroStar, Momentum, PerpCFG  # noqa: E402
+from pack.nodes import STRATEGIES  # noqa: E402
+from pack.nodes.scale import BetaCFG  # noqa: E402
+from pack.nodes.answer import DynamicThreshold  # noqa: E402
 from pack.tests.host import Counter, node, sample, tiny_model  # noqa: E402
 
 WORKFLOW = Path(__file__).parent.parent / "example_workflows" / "strategies.json"
 WIDGETS = ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO")
+
+
+SHAPING = [cls for cls in STRATEGIES if cls.__module__.endswith(("answer", "direction")) and cls is not PerpCFG] + [BetaCFG]
 
 
 def to_api(graph, known):

@@ -18,17 +18,20 @@ from comfy.patcher_extension import WrappersMP
 from comfy_extras.nodes_model_downscale import PatchModelAddDownscale
 from pack.guidance.classifier import gradient
 from pack.guidance.core import Step, Timeline
-from pack.lab import data, judge
+from pack.nodes.demo import judge
 from pack.lab import demo as lab_demo
-from pack.nodes.conditioning import CADS, CONDITIONING, Null, from_prompt, independent, mean, zeros
-from pack.nodes.conds import embedded
-from pack.nodes.demo_model import load
+from pack.nodes.prompts import CADS, Null, from_prompt, independent, mean, zeros
+from pack.nodes import STRATEGIES
+from pack.nodes.bridge.guider import embedded
+from pack.nodes.demo.model import load
 from pack.nodes.likeness import LikenessNode
-from pack.nodes.models import MODELS, Autoguidance, Classifier, DemoClassifier, judged
-from pack.nodes.run import Run
-from pack.nodes.saving import SAVING as SAVING_MENU
-from pack.nodes.saving import Adaptive, Alternate, Budget, Compress
-from pack.nodes.strategies import CFG, PAG, Negative
+from pack.nodes.other_models import Autoguidance, Classifier
+from pack.nodes.demo.classifier import DemoClassifier, judged
+from pack.nodes.bridge.run import Run
+from pack.nodes.fewer_rows import Adaptive, Alternate, Budget, Compress
+from pack.nodes.scale import CFG
+from pack.nodes.perturbed import PAG
+from pack.nodes.prompts import Negative
 from pack.tests.host import (
     NEGATIVE,
     POSITIVE,
@@ -178,7 +181,7 @@ def test_on_a_trained_model_with_many_steps_reusing_the_direction_is_nearer_to_c
 
 
 def test_packed_streams_leave_the_negative_out_only_together():
-    always, never = Step(plan=lambda moment: replace(moment, skip=True)), Step()
+    always, never = Step(lambda moment: replace(moment, skip=True)), Step()
     run = Run.__new__(Run)
     run.timeline = Timeline((2.0, 1.0, 0.0))
     for streams, skips in [((always, always), True), ((always, never), False), ((never, always), False)]:
@@ -543,7 +546,7 @@ def test_the_demo_classifier_turns_unprompted_pictures_into_what_it_is_told(attr
     found = [
         (
             getattr(judge.load().read((pictures.clone() + 1) / 2), attribute)
-            == getattr(data, f"{attribute}s".upper()).index(value)
+            == getattr(judge.CHOICES, attribute).index(value)
         )
         .float()
         .mean()
@@ -693,7 +696,7 @@ def test_every_node_has_a_place_in_the_example_workflow_and_changes_the_picture_
             patched = workflow[entry["inputs"]["model"][0]]
             pictures[patched["class_type"]] = lab_demo.evaluate(workflow, number, known, results)[0]["samples"]
     plain = pictures.pop("GuidanceDemoModel")
-    assert set(pictures) == {cls.node_id for cls in (*SAVING_MENU, *MODELS, *CONDITIONING)}
+    assert set(pictures) == {cls.node_id for cls in (Adaptive, Alternate, Compress, Budget, Autoguidance, Classifier, Null, CADS)}
     for picture in pictures.values():
         assert picture.isfinite().all() and picture.shape == (1, 3, 32, 32)
         assert (picture - plain).abs().max() > 0.01

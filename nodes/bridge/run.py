@@ -9,10 +9,10 @@ from functools import lru_cache
 import comfy.samplers
 import comfy.utils
 
-from ..guidance.core import UNCOND, Perturbed, Prompt, Timeline, Weak, chain, guide
-from . import weak
-from .conds import active, fill_inactive, index_of, pair_cond
-from .sampling import landing_of, percent_of, space_of
+from ...guidance.core import UNCOND, Perturbed, Prompt, Timeline, Weak, chain, guide
+from . import weak_model as weak
+from .guider import active, fill_inactive, index_of, pair_cond
+from .noise_levels import landing_of, percent_of, space_of
 
 log = logging.getLogger("comfyui-guidance")
 

@@ -15,13 +15,13 @@ import comfy.model_management
 import comfy.sampler_helpers
 from comfy.patcher_extension import WrappersMP
 
-from ..guidance.core import UNCOND, Prompt, Recipe
-from ..guidance.schedule import Schedule
+from ...guidance.core import UNCOND, Prompt, Recipe
+from ...guidance.schedule import Schedule
 from .attention import ROWS, Rows
-from .conds import active, embedded, pair_scale
+from .guider import active, embedded, pair_scale
 from .report import report
 from .run import TAGS, Evaluation, Run, untagged
-from .telemetry import watched
+from .page import watched
 
 CHAIN = "guidance_chain"  # in model_options: the links of the chain, in wire order
 RUN = "guidance_run"  # in one run's own copy of model_options
@@ -40,7 +40,7 @@ class Link(NamedTuple):
     recipe: Recipe
     conds: Mapping[str, list | Callable]
     node_id: str | None
-    schedules: tuple[tuple[Schedule, Callable], ...] = ()  # its knobs that change over the run; see telemetry.py
+    schedules: tuple[tuple[Schedule, Callable], ...] = ()  # its knobs that change over the run; see page.py
 
 
 def attach(model, name, recipe, conds=None, node_id=None, schedules=()):

@@ -1,12 +1,10 @@
-"""The menu of strategies that compute less: one class per node."""
-
-from functools import partial
+"""The menu of strategies that compute less."""
 
 from comfy_api.latest import io
 
 from .. import guidance
-from .inputs import number
-from .strategy import Strategy, check_window, window
+from .inputs import number, window
+from .strategy import Strategy
 
 
 class Adaptive(Strategy):
@@ -18,6 +16,7 @@ class Adaptive(Strategy):
         "decided. With other guidance nodes, place it last."
     )
     aliases = ["adaptive guidance", "AdaptiveGuidance", "AdaptiveGuider", "skip uncond", "faster", "cosine similarity"]
+    recipe = staticmethod(guidance.adaptive)
     inputs = [
         io.Combo.Input("measure", options=["norm", "cosine"], default="norm", tooltip="How alike the two predictions "
                        "are. norm: the length of their difference, in units of the prompt's prediction. cosine: 1 minus "
@@ -28,10 +27,6 @@ class Adaptive(Strategy):
                        "fallen to this, because at high noise both predictions are nothing but the noise. 1 for SD1.5 "
                        "and SDXL; 0.5 for flow models (SD3, Flux, Wan, Qwen), unverified."),
     ]
-
-    @classmethod
-    def prepare(cls, model, **knobs):
-        return model, partial(guidance.adaptive, **knobs), {}
 
 
 class Alternate(Strategy):
@@ -44,14 +39,12 @@ class Alternate(Strategy):
         "known as NGMS in other user interfaces, where it acts near the end of the run."
     )
     aliases = ["alternate guidance", "skip every other step", "NGMS", "negative guidance minimum sigma", "s_min_uncond"]
+    when = window("Skip")
+    recipe = staticmethod(guidance.alternate)
     inputs = [
         io.Int.Input("every", default=2, min=1, max=100, tooltip="Guide every so many steps. 1 guides all of them."),
-        *window("Skip"),
+        *when,
     ]
-
-    @classmethod
-    def prepare(cls, model, every, start, end, unit):
-        return model, partial(guidance.alternate, every, **check_window(start, end, unit)), {}
 
 
 class Compress(Strategy):
@@ -64,6 +57,7 @@ class Compress(Strategy):
         "the direction is kept with it."
     )
     aliases = ["compress guidance", "reuse guidance", "guidance cache", "cfg cache", "FasterCache", "skip uncond"]
+    recipe = staticmethod(guidance.compress)
     inputs = [
         io.Float.Input("share", default=0.6, min=0.01, max=1.0, step=0.01, tooltip="Of the steps, how many compute the "
                        "negative. 0.6 is the paper's 40 % fewer; 1 is all of them."),
@@ -71,10 +65,6 @@ class Compress(Strategy):
                        "evenly, more crowds them at the start."),
         number("reuse", 1.0, 0.0, 2.0, "How much of the last direction to use between them. 0 is the prompt alone there."),
     ]
-
-    @classmethod
-    def prepare(cls, model, **knobs):
-        return model, partial(guidance.compress, **knobs), {}
 
 
 class Budget(Strategy):
@@ -87,15 +77,9 @@ class Budget(Strategy):
         "Exact for samplers with one evaluation per step."
     )
     aliases = ["budget", "cap", "limit evaluations", "nfe", "Step AG", "guide first steps only"]
+    recipe = staticmethod(guidance.budget)
     inputs = [
         io.Int.Input("rows", default=30, min=0, max=1000000, tooltip="At most so many rows per picture. 0 is no cap."),
         io.Combo.Input("spend", options=["first", "even"], default="first", tooltip="first guides until only one row per "
                        "step is left; even spreads the guided steps over the run."),
     ]
-
-    @classmethod
-    def prepare(cls, model, rows, spend):
-        return model, partial(guidance.budget, rows, spend), {}
-
-
-SAVING = [Adaptive, Alternate, Compress, Budget]

@@ -8,7 +8,7 @@ Without a page there is nobody to tell, and nothing is computed.
 import sys
 from contextlib import contextmanager
 
-from ..guidance.schedule import PerStep
+from ...guidance.schedule import PerStep
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from itertools import groupby
 
 import torch
 
-from ..guidance.core import Perturbed
+from ...guidance.core import Perturbed
 
 ROWS = "guidance_rows"  # in one chunk's transformer_options
 INSTALLED = "guidance_attention"  # in the model's transformer_options

@@ -1,4 +1,4 @@
-"""The menu of strategies about conditionings: what stands for no prompt, and noise on the prompt."""
+"""The menu of strategies about prompts: what to push away from, what stands for no prompt, noise on the prompt."""
 
 from functools import partial
 from uuid import uuid4
@@ -9,11 +9,46 @@ from comfy_api.latest import io
 from safetensors.torch import load_file
 
 from .. import guidance
-from .inputs import number
-from .strategies import as_negative
-from .strategy import Strategy, check_window, window
+from .inputs import number, window
+from .strategy import Strategy
 
 NO_FILE = "none"
+
+
+class Negative(Strategy):
+    node_id = "GuidanceNegative"
+    title = "Negative prompt"
+    about = (
+        "Another negative prompt, with a weight and a moment of its own. plain: it stands for the sampler's negative "
+        "(no extra cost); with a late start the picture forms first and the unwanted thing is then removed with less "
+        "damage. weighted and perp-neg push away from it beside the sampler's negative (1 row more each); perp-neg "
+        "spares what the negative shares with the prompt, and wants an empty prompt as the sampler's negative. Put "
+        "several in a row for several negatives; all are computed in one forward."
+    )
+    aliases = ["negative prompt", "perp-neg", "PerpNegGuider", "PerpNeg", "delayed negative", "weighted negative"]
+    when = window("Push away")
+    inputs = [
+        io.Conditioning.Input("negative", tooltip="What should not be in the picture."),
+        io.Combo.Input("mode", options=["plain", "weighted", "perp-neg"], default="plain",
+                       tooltip="plain replaces the sampler's negative; the others come on top of it."),
+        number("weight", 1.0, -10.0, 10.0, "How strongly to push away (weighted, perp-neg). 0 is off and costs nothing."),
+        *when,
+    ]
+    recipes = {
+        "plain": lambda key, weight, window: guidance.negative_instead(key, window),
+        "weighted": guidance.negative_weighted,
+        "perp-neg": guidance.perp_neg,
+    }
+
+    @classmethod
+    def prepare(cls, model, negative, mode, **knobs):
+        key = f"guidance_{uuid4().hex}"
+        return model, partial(cls.recipes[mode], key, **knobs), {key: as_negative(negative)}
+
+
+def as_negative(conditioning):
+    """Some models encode positive and negative prompts differently; the host asks the conditioning which it is."""
+    return [[tokens, {**values, "prompt_type": "negative"}] for tokens, values in conditioning]
 
 
 class Null(Strategy):
@@ -27,6 +62,7 @@ class Null(Strategy):
     )
     aliases = ["null prompt", "zero out", "ConditioningZeroOut", "icg", "independent condition guidance", "empty uncond",
                "Support empty uncond", "learned null", "unconditional"]
+    when = window("Use it")
     inputs = [
         io.Combo.Input("null", options=["zeros", "empty prompt", "independent", "mean", "file"], default="zeros",
                        tooltip="zeros: tokens and pooled embedding all 0. empty prompt: needs clip. independent: random "
@@ -38,7 +74,7 @@ class Null(Strategy):
                        "embeddings folder with what the text encoder would have put out: a tensor (tokens, width), and "
                        "one (width) for the pooled embedding if the model has it. For a textual inversion write "
                        "embedding:name in the negative prompt instead."),
-        *window("Use it"),
+        *when,
         io.Clip.Input("clip", optional=True, tooltip="empty prompt only."),
     ]
 
@@ -49,9 +85,8 @@ class Null(Strategy):
         return super().define_schema()
 
     @classmethod
-    def prepare(cls, model, null, seed, embedding, start, end, unit, clip=None):
+    def prepare(cls, model, null, seed, embedding, window, clip=None):
         key = f"guidance_{uuid4().hex}"
-        limits = check_window(start, end, unit)
         if null == "empty prompt":
             if clip is None:
                 raise ValueError("GuidanceNull: for the empty prompt connect clip.")
@@ -60,7 +95,7 @@ class Null(Strategy):
             made = partial(from_prompt, partial(learned, read_null(embedding)))
         else:
             made = partial(from_prompt, {"zeros": zeros, "mean": mean, "independent": partial(independent, seed)}[null])
-        return model, partial(guidance.negative_instead, key, **limits), {key: made}
+        return model, partial(guidance.negative_instead, key, window), {key: made}
 
 
 def from_prompt(null, conds):
@@ -142,6 +177,3 @@ class CADS(Strategy):
             raise ValueError(f"start is {start:g} and full is {full:g}; start has to be the smaller, because less time "
                              "remains then.")
         return model, partial(guidance.cads, start=start, full=full, **knobs), {}
-
-
-CONDITIONING = [Null, CADS]

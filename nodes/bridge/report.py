@@ -3,7 +3,7 @@
 import logging
 from itertools import groupby
 
-from .telemetry import server
+from .page import server
 
 log = logging.getLogger("comfyui-guidance")
 

@@ -13,10 +13,10 @@ import safetensors.torch
 import torch
 from comfy_api.latest import io
 
-from ..lab.text import BOS, LENGTH, PAD, TextEncoder, word_ids
-from .demo_network import ARCHITECTURE, DemoUNet, eight_groups
+from .network import ARCHITECTURE, DemoUNet, eight_groups
+from .text import BOS, LENGTH, PAD, TextEncoder, word_ids
 
-WEIGHTS = Path(__file__).parent.parent / "lab" / "demo_model.safetensors"
+WEIGHTS = Path(__file__).with_name("model.safetensors")
 TYPES = {"v": "V_PREDICTION", "eps": "EPS", "flow": "FLOW"}
 
 

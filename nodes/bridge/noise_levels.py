@@ -3,7 +3,7 @@
 import comfy.model_sampling
 import torch
 
-from ..guidance.space import Space
+from ...guidance.space import Space
 
 
 def space_of(sampling):

@@ -1,19 +1,14 @@
 """The menu of strategies that bring another model: a weaker one to guide away from, a classifier to guide towards."""
 
-from functools import lru_cache, partial
+from functools import partial
 from uuid import uuid4
 
-import torch
-import torch.nn.functional as F
 from comfy_api.latest import io
 
 from .. import guidance
-from ..lab import data, judge
-from . import weak
-from .inputs import number
+from .bridge.weak_model import add_weak_model
+from .inputs import ClassifierType, number
 from .strategy import Strategy
-
-ClassifierType = io.Custom("GUIDANCE_CLASSIFIER")
 
 
 class Autoguidance(Strategy):
@@ -36,7 +31,7 @@ class Autoguidance(Strategy):
 
     @classmethod
     def prepare(cls, model, weak_model, share):
-        patched, key = weak.add(model, weak_model, cls.node_id)
+        patched, key = add_weak_model(model, weak_model, cls.node_id)
         return patched, partial(guidance.autoguidance, key, share), {}
 
 
@@ -66,50 +61,3 @@ class Classifier(Strategy):
             model = model.clone()
             model.set_additional_models(f"guidance_classifier_{uuid4().hex}", models)
         return model, partial(guidance.classifier, classifier, **knobs), {}
-
-
-ATTRIBUTES = dict(zip(data.Scenes._fields, data.CHOICES))
-
-
-class DemoClassifier(io.ComfyNode):
-    """The bundled model's judge as a classifier of its latents, which are pictures."""
-
-    @classmethod
-    def define_schema(cls):
-        words = list(dict.fromkeys(word for choices in data.CHOICES for word in choices))
-        return io.Schema(
-            node_id="GuidanceDemoClassifier",
-            display_name="Guidance Demo Classifier",
-            category="guidance/more",
-            description="A small classifier for the pictures of the demo model, to try classifier guidance with.",
-            search_aliases=["judge", "classifier"],
-            inputs=[
-                io.Combo.Input("attribute", options=list(ATTRIBUTES), default="color", tooltip="What to look at."),
-                io.Combo.Input("value", options=words, default="red", tooltip="What it should be."),
-            ],
-            outputs=[ClassifierType.Output()],
-        )
-
-    @classmethod
-    def execute(cls, attribute, value):
-        choices = ATTRIBUTES[attribute]
-        if value not in choices:
-            raise ValueError(f"GuidanceDemoClassifier: value is {value!r}; for {attribute} it has to be one of "
-                             f"{', '.join(choices)}.")
-        return io.NodeOutput(partial(judged, list(ATTRIBUTES).index(attribute), choices.index(value)))
-
-
-def judged(attribute, value, latents, sigma):
-    """log p(value of the attribute | picture), from pictures (B, 3, H, W) in -1..1."""
-    pictures = F.interpolate((latents + 1) / 2, (data.PIXELS, data.PIXELS), mode="area")
-    rows, _ = load_judge().to(latents.device)(pictures)
-    return rows[attribute].log_softmax(1)[:, value]
-
-
-@lru_cache(1)
-def load_judge():
-    with torch.inference_mode(False):  # the host runs nodes without autograd, and such weights cannot get it back
-        return judge.load()
-
-
-MODELS = [Autoguidance, Classifier]

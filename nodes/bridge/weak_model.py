@@ -9,7 +9,7 @@ import comfy.samplers
 PREFIX = "guidance_weak_"  # of the keys under which a model keeps its weak models, for the host to load them with it
 
 
-def add(model, weak, strategy):
+def add_weak_model(model, weak, strategy):
     """(a clone of the model that has the weak model beside it, the weak model's key)."""
     main, other = model.model, weak.model
     if type(main.latent_format) is not type(other.latent_format):

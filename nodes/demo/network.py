@@ -3,8 +3,8 @@ import torch.nn.functional as F
 from comfy.ldm.common_dit import pad_to_patch_size
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 
-from ..lab.noise import sigma_table, timestep
-from ..lab.text import WIDTH
+from .noise import sigma_table, timestep
+from .text import WIDTH
 
 PATCH = 2  # pixels per side that become channels, because most of the work is per position
 

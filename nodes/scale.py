@@ -1,0 +1,86 @@
+"""The menu of strategies that choose the scale: a number, a curve, an interval, CFG++, beta-CFG."""
+
+from functools import partial
+
+from comfy_api.latest import io
+
+from .. import guidance
+from .inputs import SCHEDULE_TYPES, check, number, window
+from .strategy import Strategy
+
+
+class CFG(Strategy):
+    node_id = "GuidanceCFG"
+    title = "CFG (schedule, interval)"
+    about = (
+        "How strictly the picture follows the prompt, at each moment of the run. Outside the interval, and wherever the "
+        "scale is 1, the negative is not computed: 1 row instead of 2. Guidance in the middle only keeps variety and "
+        "natural colours at a higher scale. Applies to the whole chain, wherever it stands in it."
+    )
+    aliases = ["cfg schedule", "cfg curve", "guidance interval", "limited interval", "guidance limiter", "skip uncond",
+               "dynamic cfg", "CFGOverride", "ScheduledCFGGuidance"]
+    when = window("Guide")
+    inputs = [
+        io.MultiType.Input(
+            io.String.Input("scale", default="", tooltip="Empty: the sampler's cfg. A number: this cfg instead. A schedule "
+                            "such as 0:7.5, 0.5:6, 1:1 changes it over the run. 1 is no guidance, 0 ignores the prompt."),
+            types=[io.String, io.Float, *SCHEDULE_TYPES],
+        ),
+        *when,
+    ]
+    number = io.Float.Input("scale", min=-100.0, max=100.0)
+
+    @classmethod
+    def check(cls, knobs):
+        knobs = super().check(knobs)
+        scale = knobs.get("scale")
+        if isinstance(scale, str):
+            scale = guidance.parse(scale) if scale.strip() else None
+        return {**knobs, "scale": scale if scale is None else check(cls.number, scale)}
+
+    @classmethod
+    def prepare(cls, model, scale, window):
+        return model, partial(cfg_in_interval, scale, window), {}
+
+    @classmethod
+    def applied(cls, knobs, schedule, moment):
+        return moment.combined  # 1 outside the interval, and another scale where a later strategy sets it
+
+
+def cfg_in_interval(scale, window):
+    steps = [] if scale is None else [guidance.cfg(scale)]
+    return guidance.chain(*steps, *[] if window == guidance.ALWAYS else [guidance.interval(window)])
+
+
+class CFGPlusPlus(Strategy):
+    node_id = "GuidanceCFGPlusPlus"
+    title = "CFG++"
+    about = (
+        "Gentler guidance early, full guidance late: pictures keep natural colours and stay closer to what the model can "
+        "make. Replaces the sampler's cfg at every step by the scale that makes an ordinary euler, ddim or "
+        "euler_ancestral step a CFG++ step. 2 rows, like CFG. With other samplers it is an approximation."
+    )
+    aliases = ["cfgpp", "cfg plus plus", "euler_cfg_pp", "manifold constrained"]
+    recipe = staticmethod(guidance.cfgpp)
+    inputs = [number("strength", 0.6, 0.0, 4.0, "How strictly to follow the prompt. 0.6 resembles cfg 7.5 at 50 steps; 0 "
+                     "ignores the prompt; 1 and above suit few steps.")]
+
+
+class BetaCFG(Strategy):
+    node_id = "GuidanceBetaCFG"
+    category = "guidance/more"
+    title = "beta-CFG"
+    about = (
+        "Guides most in the middle of the run and not at all at its ends, by a push of fixed length. 2 rows, like "
+        "CFG. One paper, for SD1.5 and SDXL; a drawn schedule on the CFG node is the gentler way to the same."
+    )
+    aliases = ["beta cfg", "adaptive scaling", "beta distribution", "cfg norm schedule"]
+    recipe = staticmethod(guidance.beta_cfg)
+    inputs = [
+        io.Float.Input("a", default=2.0, min=1.0, max=20.0, step=0.1, tooltip="The larger, the later guidance "
+                       "begins. 1 and 1 is a flat curve."),
+        io.Float.Input("b", default=3.0, min=1.0, max=20.0, step=0.1,
+                       tooltip="The larger, the earlier guidance ends."),
+        number("gamma", 1.0, 0.0, 2.0, "1 gives every push the same length, 0 leaves it the one it has. 0 with a "
+               "flat curve is plain CFG."),
+    ]
