@@ -10,4 +10,4 @@ def cfg(scale):
     scale: a number or a Schedule; 1 is pure cond (and uncond is not computed), 0 pure uncond.
     The host combines; this step only says by how much.
     """
-    return Step(sets=lambda moment: moment.at_scale(at(scale, moment)))
+    return Step(sets=lambda moment: moment.choose_scale(at(scale, moment)))

@@ -16,6 +16,6 @@ def cfgpp(strength=0.6):
         sigma, landing, alpha = moment.sigma, moment.landing, moment.space.alpha
         moved = sigma * alpha(landing) - landing * alpha(sigma)
         gain = sigma * alpha(landing) / moved if moved else 1.0  # no move: any scale gives the same x
-        return moment.at_scale(at(strength, moment) * gain)
+        return moment.choose_scale(at(strength, moment) * gain)
 
     return Step(sets=sets)

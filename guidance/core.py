@@ -87,8 +87,8 @@ class Timeline:
         before, after = grid[after - 1], grid[after]
         return float(grid.index(before)) + (before - sigma) / (before - after)
 
-    def moment(self, sigma: float, scale: float) -> "Moment":
-        return Moment(sigma, scale, self)
+    def moment(self, sigma: float, scale: float, share: float = 1.0) -> "Moment":
+        return Moment(sigma, scale, self, share)
 
     def moments(self, scale: float) -> list["Moment"]:
         """One moment for each step of the run, as a sampler with one evaluation per step meets them."""
@@ -102,6 +102,7 @@ class Moment:
     sigma: float
     scale: float
     timeline: Timeline
+    share: float = 1.0  # of the guidance that a strategy sets; the sampler may guide sound more than video
     asked: frozenset[Branch] = frozenset()
     uncond: Branch = UNCOND
     rescaled: bool = False  # whether a step has chosen the scale
@@ -131,6 +132,10 @@ class Moment:
     def at_scale(self, scale: float) -> "Moment":
         """This scale instead of the sampler's, for every guider's every scale."""
         return replace(self, scale=scale, rescaled=True)
+
+    def choose_scale(self, scale: float) -> "Moment":
+        """This scale for the whole latent: of several streams, each keeps its share of the guidance."""
+        return self.at_scale(1 + (scale - 1) * self.share if self.share != 1 else scale)
 
     def ask(self, *branches: Branch) -> "Moment":
         return replace(self, asked=self.asked | set(branches))

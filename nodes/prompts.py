@@ -101,7 +101,8 @@ class Null(Strategy):
 def from_prompt(null, conds):
     """The guider's prompt with everything that its text became replaced; areas, masks and the like stay."""
     made = []
-    for entry in conds["positive"]:
+    prompts = [name for name in conds if "negative" not in name]
+    for entry in conds.get("positive") or conds[prompts[0]]:
         entry = {**entry, "uuid": uuid4(), "prompt_type": "negative"}
         for name in ("cross_attn", "pooled_output", "conditioning_lyrics"):
             if entry.get(name) is not None:

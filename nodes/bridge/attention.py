@@ -10,20 +10,20 @@ from itertools import groupby
 import torch
 
 from ...guidance.core import Perturbed
+from .rows import ROWS
 
-ROWS = "guidance_rows"  # in one chunk's transformer_options
 INSTALLED = "guidance_attention"  # in the model's transformer_options
 
 
-class Rows:
-    """What the rows of one forward are: a Tag or None for each entry of cond_or_uncond."""
+def identity(q, k, v):
+    """Attention in which each token looks only at itself (PAG)."""
+    if q.shape != v.shape:
+        raise ValueError(f"Perturbed attention (PAG) cannot act where another pack has merged tokens: {q.shape[1]} look and "
+                         f"{v.shape[1]} are looked at. Choose other layers, or leave out the node that merges tokens.")
+    return v
 
-    def __init__(self, tags):
-        self.tags = tags
-        self.in_self_attention = False
 
-    def weak(self, layer):
-        return [tag is not None and isinstance(tag.branch, Perturbed) and layer in tag.branch.layers for tag in self.tags]
+KINDS = {"identity": identity}  # what a Perturbed branch does in its layers
 
 
 def install(model):
@@ -37,6 +37,7 @@ def install(model):
     model.set_model_attn2_patch(partial(enter, False))
 
 
+@torch.compiler.disable  # the host compiles as if options never changed, so a decision seen once would stay
 def enter(self_attention, x, context, value, extra_options):
     rows = extra_options.get(ROWS)
     if rows is not None:
@@ -44,31 +45,37 @@ def enter(self_attention, x, context, value, extra_options):
     return x, context, value
 
 
+@torch.compiler.disable
 def override(previous, attend, q, k, v, *args, **kwargs):
-    """Attention in which the perturbed rows each look only at themselves, which gives them v.
+    """Attention in which the rows of Perturbed branches have their own way in their layers.
 
     previous: the override that was installed before ours, or None. attend: the host's attention function.
     """
     attend = attend if previous is None else partial(previous, attend)
     options = kwargs.get("transformer_options") or {}
     rows = options.get(ROWS)
-    weak = rows.weak(layer_name(options)) if rows is not None and rows.in_self_attention else []
-    if not any(weak):
+    branches = perturbed(rows, options) if rows is not None and rows.in_self_attention else []
+    if not any(branches):
         return attend(q, k, v, *args, **kwargs)
-    size = q.shape[0] // len(weak)
+    size = q.shape[0] // len(branches)
     out = []
-    for is_weak, group in groupby(range(len(weak)), key=weak.__getitem__):
+    for branch, group in groupby(range(len(branches)), key=branches.__getitem__):
         group = list(group)
         part = slice(group[0] * size, (group[-1] + 1) * size)
-        if is_weak:
-            for tag in rows.tags[group[0]:group[-1] + 1]:
-                tag.perturbed = True
-            out.append(v[part])
+        if branch is not None:
+            rows.perturbed.add(branch)
+            out.append(KINDS[branch.kind](q[part], k[part], v[part]))
         else:
             # Another pack's override must see options that fit the rows it is given.
             kwargs["transformer_options"] = narrowed(options, group)
             out.append(attend(q[part], k[part], v[part], *args, **kwargs))
     return torch.cat(out)
+
+
+def perturbed(rows, options):
+    """For each row of the batch, the branch that perturbs it in this layer, or None."""
+    layer, branches = layer_name(options), (label.branch for label in rows.labels)
+    return [branch if isinstance(branch, Perturbed) and layer in branch.layers else None for branch in branches]
 
 
 def narrowed(options, group):

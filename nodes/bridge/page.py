@@ -1,45 +1,65 @@
 """Tell the page what becomes of its schedules: a marker while a run goes on, and after it the values applied.
 
 Events: guidance.marker {nodes: {id: value}, sigma, percent, step} at every evaluation, and guidance.applied
-{timeline: [[sigma, percent], ...], nodes: {id: [[sigma, percent, step, value], ...]}} at the end of the run.
-Without a page there is nobody to tell, and nothing is computed.
+{timeline: [{sigma, percent}, ...], nodes: {id: [{sigma, percent, step, value}, ...]}} at the end of the run.
+Without a page there is nobody to tell, and nothing is computed. Nothing here ever ends a run.
 """
 
+import logging
 import sys
-from contextlib import contextmanager
+from functools import wraps
+from math import isfinite
 
 from ...guidance.schedule import PerStep
 
+log = logging.getLogger("comfyui-guidance")
 
-@contextmanager
-def watched(run):
-    """Around a sampling run; run.watch(moment) is called with every planned moment."""
-    watchable = [(schedule, applied) for link in run.links for schedule, applied in link.schedules]
-    steps = len(run.timeline.sigmas) - 1
-    for schedule, _ in watchable:
-        if isinstance(schedule, PerStep) and len(schedule.points) not in (1, steps):
-            run.say_once(f"A list has {len(schedule.points)} values and the run {steps} steps, so it is stretched.")
-    # Where one node feeds several knobs, its first one is shown.
-    shown = {schedule.source: applied for schedule, applied in reversed(watchable) if schedule.source is not None}
-    tell = page() if shown else None
-    if tell is None:
-        run.watch = lambda moment: None
-        yield
-        return
-    told = {source: [] for source in shown}
 
-    def watch(moment):
-        now = {source: value for source, applied in shown.items() if (value := applied(moment)) is not None}
+def harmless(tell):
+    """A function that a run survives, whatever happens in it."""
+
+    @wraps(tell)
+    def told(*args):
+        try:
+            return tell(*args)
+        except Exception:
+            log.warning("The page could not be told about this run.", exc_info=True)
+
+    return told
+
+
+class Page:
+    """What the page hears of one run."""
+
+    @harmless
+    def __init__(self, run):
+        self.tell, self.timeline = None, run.timeline
+        schedules = [(schedule, applied) for link in run.links for schedule, applied in link.schedules]
+        steps = len(run.timeline.sigmas) - 1
+        for schedule, _ in schedules:
+            if isinstance(schedule, PerStep) and len(schedule.points) not in (1, steps):
+                run.say_once(f"A list has {len(schedule.points)} values and the run {steps} steps, so it is stretched.")
+        # Where one node feeds several knobs, its first one is shown.
+        self.shown = {schedule.source: applied for schedule, applied in reversed(schedules) if schedule.source is not None}
+        self.applied = {source: [] for source in self.shown}
+        if self.shown:
+            self.tell = page()
+
+    @harmless
+    def planned(self, moment):
+        if self.tell is None or not isfinite(moment.sigma):
+            return
+        at = {"sigma": moment.sigma, "percent": moment.percent, "step": moment.step}
+        now = {source: value for source, applied in self.shown.items() if (value := applied(moment)) is not None}
         for source, value in now.items():
-            told[source].append((moment.sigma, moment.percent, moment.step, value))
-        tell("guidance.marker", {"nodes": now, "sigma": moment.sigma, "percent": moment.percent, "step": moment.step})
+            self.applied[source].append({**at, "value": value})
+        self.tell("guidance.marker", {"nodes": now, **at})
 
-    run.watch = watch
-    try:
-        yield
-    finally:
-        timeline = [(sigma, run.timeline.percent(sigma)) for sigma in run.timeline.sigmas]
-        tell("guidance.applied", {"timeline": timeline, "nodes": told})
+    @harmless
+    def finish(self):
+        if self.tell is not None:
+            timeline = [{"sigma": s, "percent": self.timeline.percent(s)} for s in self.timeline.sigmas if isfinite(s)]
+            self.tell("guidance.applied", {"timeline": timeline, "nodes": self.applied})
 
 
 def page():

@@ -3,6 +3,7 @@
 import logging
 from itertools import groupby
 
+from ...guidance.core import chain
 from .page import server
 
 log = logging.getLogger("comfyui-guidance")
@@ -10,18 +11,18 @@ log = logging.getLogger("comfyui-guidance")
 MOST_SPANS = 4  # a scale that changes at every step is told by its ends
 
 
-def report(run, scale):
-    text = describe(run, scale)
+def report(run):
+    text = describe(run)
     log.info("Guidance: %s", text)
     host, node_id = server(), run.links[-1].node_id
     if node_id is not None and hasattr(host, "send_progress_text"):
         host.send_progress_text(text, node_id)
 
 
-def describe(run, scale):
+def describe(run):
     """For example: `20 steps, 28 rows: cfg 1 for 5 (sigma 14.6 to 5.8), cfg 7.5 for 8 (sigma 4.6 to 0.33), ...`"""
-    plan = run.fresh_steps().plan
-    moments = [plan(moment) for moment in run.timeline.moments(scale)]
+    plan = chain(*(link.recipe() for link in run.links)).plan
+    moments = [plan(moment) for moment in run.timeline.moments(run.scale)]
     spans = [list(group) for _, group in groupby(moments, key=lambda m: (f"{m.combined:.3g}", m.rows))]
     if len(spans) > MOST_SPANS:
         spans = [moments]

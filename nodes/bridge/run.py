@@ -1,41 +1,46 @@
-"""One sampling run, and one evaluation of it: making the steps, batching their predictions, applying them."""
+"""One sampling run: its noise levels, the steps with their memory, the prompts and models that the chain brings."""
 
 import copy
 import logging
-import uuid
-from dataclasses import replace
+from contextlib import contextmanager
 from functools import lru_cache
 
+import comfy.model_patcher
+import comfy.sampler_helpers
 import comfy.samplers
-import comfy.utils
 
-from ...guidance.core import UNCOND, Perturbed, Prompt, Timeline, Weak, chain, guide
-from . import weak_model as weak
-from .guider import active, fill_inactive, index_of, pair_cond
+from ...guidance.core import Timeline, chain
+from .evaluation import Evaluation
+from .guider import bypasses_planning, having, planned_values, read_scales, without
 from .noise_levels import landing_of, percent_of, space_of
+from .page import Page
+from .weak_model import weak_models
 
 log = logging.getLogger("comfyui-guidance")
 
-TAGS = "guidance_tags"  # in one forward's transformer_options: a Tag for each entry that we put in front
-
-
-class Tag:
-    """What an added entry of the batch is, and which of the host's entries other packs should take it for."""
-
-    def __init__(self, branch, kin):
-        self.branch, self.kin, self.perturbed = branch, kin, False
-
 
 class Run:
-    """One call of the sampler: the noise levels, and the steps with their memory."""
+    """One call of the sampler."""
 
-    def __init__(self, guider, links, sampler, sigmas, shapes):
+    def __init__(self, guider, links, stretches, sampler, sigmas, shapes):
         self.guider, self.links, self.shapes = guider, links, shapes
         # Packed latents (video with audio) are guided stream by stream, so each has steps of its own.
-        self.streams = [self.fresh_steps() for _ in shapes]
-        self.weak = weak.found(guider, pair_cond(guider) or [])
-        self.evaluation = None
-        self.uuids, self.said, self.weakened = {}, set(), {}
+        self.streams = [[link.recipe() for link in links] for _ in shapes]
+        self.plans = [chain(*steps).plan for steps in self.streams]
+        ends = [stretch.first for stretch in stretches[1:]] + [len(links)]
+        self.pieces = {
+            stretch: [chain(*steps[stretch.first:end]).apply for steps in self.streams]
+            for stretch, end in zip(stretches, ends)
+        }
+        self.prompts = {
+            key: given(guider.conds) if callable(given) else comfy.sampler_helpers.convert_cond(given)
+            for link in links for key, given in link.prompts.items()
+        }
+        self.weak = weak_models(guider)
+        self.evaluation = None  # planned and not yet answered
+        self.calling = self.answered = False  # within a call of the guider; whether that call had an answer
+        self.uuids, self.said, self.perturbed = {}, set(), {}
+        self.bypassed = bypasses_planning(guider)
         # A copy on the CPU, so that asking it never waits for the device.
         sampling = copy.deepcopy(guider.model_patcher.get_model_object("model_sampling")).cpu()
         self.timeline = Timeline(
@@ -45,130 +50,110 @@ class Run:
             sigma_at=lru_cache(None)(lambda percent: float(sampling.percent_to_sigma(percent))),
             landing=landing_of(sampler, sampling, self.say_once),
         )
+        self.page = Page(self)
 
-    def fresh_steps(self):
-        return chain(*(link.recipe() for link in self.links))
+    def __enter__(self):
+        return self
 
-    def plan(self, sigma, scale):
-        first, *others = [step.plan(self.timeline.moment(sigma, scale)) for step in self.streams]
-        if others:
-            asked = [branch for moment in others for branch in moment.asked]
-            first = replace(first.ask(*asked), skip=first.skip and all(moment.skip for moment in others))
-        return first
-
-    def check_attention(self):
-        """Once a run is over: say so if a branch was computed and paid for, but never perturbed."""
-        for branch, happened in self.weakened.items():
+    def __exit__(self, *_):
+        self.page.finish()
+        for branch, happened in self.perturbed.items():
             if not happened:
                 self.say_once(f"Attention guidance had no effect: none of {', '.join(sorted(branch.layers))} asked for the "
                               "attention override, so another pack has replaced it or these layers.")
+        comfy.sampler_helpers.cleanup_models(self.prompts, [])
+
+    @contextmanager
+    def prepared(self, noise, sigmas, **inputs):
+        """Around the sampler itself: its prompts and weak models are made ready as the host does with its own.
+
+        inputs: latent_image, denoise_mask and seed, as the host prepared them for the sampler.
+        """
+        inputs["latent_shapes"] = self.shapes
+        positive = [without(entry, "control", "gligen") for entry in self.guider.conds.get("positive", [])]
+        for key, prompt in self.prompts.items():
+            # On their own: the areas of these must not be copied to the guider's prompts. But the guider's areas are
+            # copied to these, as they are to its own negative.
+            made = comfy.samplers.process_conds(
+                self.guider.inner_model, noise, {"positive": positive, key: prompt}, noise.device, **inputs)
+            self.prompts[key] = made[key]
+            shared = [entry for entry in self.guider.conds.get("positive", []) if entry.get("control_apply_to_uncond")]
+            comfy.samplers.apply_empty_x_to_equal_area(shared, made[key], "control", lambda conds, i: conds[i])
+        try:
+            for model in self.weak.values():
+                model.begin(self.guider, noise, sigmas, inputs)
+            yield
+        finally:
+            for model in self.weak.values():
+                model.end()
+
+    @property
+    def scale(self):
+        """The scale of the guider as the run begins, where the chain does not set another."""
+        return read_scales(self.guider, 1, 0, self.say_once)[0]
+
+    def plan(self, sigma):
+        """A Moment for each stream. What one stream asks for, all of them get."""
+        step = self.timeline.locate(sigma)
+        scales = read_scales(self.guider, len(self.shapes), int(step), self.say_once)
+        shares = [1.0 if scales[0] == 1 else (scale - 1) / (scales[0] - 1) for scale in scales]
+        return [
+            plan(self.timeline.moment(sigma, scale, share)) for plan, scale, share in zip(self.plans, scales, shares)
+        ]
+
+    def begin(self, x, timestep):
+        """Plan an evaluation. Here is the one read from the device, before the forward."""
+        self.evaluation = Evaluation(self, self.plan(float(timestep[0])), x)
+        self.page.planned(self.evaluation.moments[0])
+        return self.evaluation
+
+    @contextmanager
+    def evaluating(self, x, timestep):
+        """Around one call of the guider, at the scales and with the negative that the chain has chosen."""
+        evaluation = self.begin(x, timestep)
+        self.calling, self.answered = True, False
+        try:
+            with having(self.guider, planned_values(self.guider, evaluation.moments, evaluation.negative)):
+                yield evaluation
+        finally:
+            self.calling, self.evaluation = False, None
+
+    def batch(self, executor, conds, x, timestep, model_options):
+        """A batch of the guider's, or of another pack that predicts something of its own."""
+        if self.evaluation is None and (self.calling or self.bypassed):
+            # It samples again in the same call, or goes past the hook in which evaluations are planned.
+            self.begin(x, timestep)
+        if self.evaluation is None or x is not self.evaluation.x:
+            return executor(self.guider.inner_model, conds, x, timestep, model_options)
+        return self.evaluation.batch(executor, conds, timestep, model_options)
+
+    def answer(self, stretch, args):
+        """What one stretch of the chain makes of the answer so far; args: what the host tells a post-cfg function."""
+        evaluation = self.evaluation or self.begin(args["input"], args["sigma"])
+        return evaluation.advance(self.pieces[stretch], args)
+
+    def end_answer(self, args):
+        """The last of the post-cfg functions: what comes now is another evaluation."""
+        self.evaluation, self.answered = None, True
+        return args["denoised"]
+
+    def unheard(self, denoised, timestep, model_options):
+        """The answer of a guider that calls no post-cfg functions, guided after all."""
+        evaluation = self.evaluation
+        if self.answered or evaluation is None:
+            return denoised
+        if evaluation.cond is None:
+            self.say_once(f"{type(self.guider).__name__} makes its predictions past ComfyUI's own function, where the "
+                          "chain cannot see them, so the chain has no effect.")
+            return denoised
+        args = {"denoised": denoised, "cond": evaluation.base, "cond_denoised": evaluation.cond,
+                "uncond": evaluation.against, "uncond_denoised": evaluation.uncond, "model": self.guider.inner_model,
+                "input": evaluation.x, "sigma": timestep, "model_options": model_options}
+        for pieces in self.pieces.values():
+            args["denoised"] = evaluation.advance(pieces, args)
+        return args["denoised"]
 
     def say_once(self, sentence):
         if sentence not in self.said:
             self.said.add(sentence)
             log.warning(sentence)
-
-
-class Evaluation:
-    """One call of the guider: what was planned, and the predictions as they come in."""
-
-    def __init__(self, run, moment, x):
-        self.run, self.moment, self.x = run, moment, x
-        self.base = self.cond = self.uncond = None
-        self.branches = {}
-        self.batched = self.answered = False
-
-    def batch(self, executor, model, conds, x, timestep, model_options):
-        """The host's batch with our entries in front, so that its own cond stays the first of its kind."""
-        self.batched = True
-        own, self.base = self.run.guider.conds, pair_cond(self.run.guider)
-        cond, uncond = index_of(conds, self.base, 0), index_of(conds, own.get("negative"))
-        branches = [branch for branch in self.wanted() if not isinstance(branch, Weak)]
-        negative = len(conds) - 1 if uncond is None else uncond
-        tags = [Tag(branch, negative if isinstance(branch, Prompt) else cond) for branch in branches]
-        if tags:
-            model_options = tagged(model_options, tags)
-        out = executor(model, [*self.entries(branches, self.base), *conds], x, timestep, model_options)
-        self.keep(tags, out)
-        out = fill_inactive(own, conds, out[len(tags):], self.moment.sigma)
-        self.cond, self.uncond = out[cond], None if uncond is None else out[uncond]
-        return out
-
-    def predict(self, branches, base, model, x, sigma, model_options):
-        """A forward of their own, for branches that the guider's batch could not carry."""
-        self.batched = True
-        for branch in branches:
-            if isinstance(branch, Weak):
-                self.branches[branch] = self.run.weak[branch.key].predict(x, sigma)
-        branches = [branch for branch in branches if not isinstance(branch, Weak)]
-        if not branches:
-            return
-        tags = [Tag(branch, int(isinstance(branch, Prompt))) for branch in branches]
-        entries = self.entries(branches, base)
-        self.keep(tags, comfy.samplers.calc_cond_batch(model, entries, x, sigma, tagged(model_options, tags)))
-
-    def answer(self, denoised, cond, uncond, base, model, x, sigma, model_options):
-        """The chain's answer, starting from the host's.
-
-        base: the conditioning that `cond` is the prediction of.
-        """
-        self.answered = True
-        if uncond is None and self.moment.uncond in self.moment.needs:
-            self.run.say_once(
-                f"The guidance scale is {self.moment.scale:g} but {type(self.run.guider).__name__} did not compute a "
-                "negative to guide away from, so the answer is the prompt's own prediction."
-            )
-        stale = [b for b in self.wanted() if b not in self.branches or (isinstance(b, Perturbed) and base is not self.base)]
-        if stale:
-            self.predict(stale, base, model, x, sigma, model_options)
-        tensors = [x, cond, cond if uncond is None else uncond, denoised, *self.branches.values()]
-        answers = [
-            guide(step, self.moment, *stream[:4], dict(zip(self.branches, stream[4:])))
-            for step, stream in zip(self.run.streams, zip(*map(self.unpack, tensors)))
-        ]
-        self.branches = {}
-        return answers[0] if len(answers) == 1 else comfy.utils.pack_latents(answers)[0]
-
-    def wanted(self):
-        """The branches to compute beside the host's own entries; a prompt out of its range is nobody's to compute."""
-        conds, sigma = self.run.guider.conds, self.moment.sigma
-        asked = self.moment.asked - {UNCOND}
-        return [b for b in asked if not isinstance(b, Prompt) or active(conds[b.key], sigma)]
-
-    def entries(self, branches, base):
-        """Conditionings for branches: a prompt's own, or for a perturbed model those of the cond it perturbs."""
-        return [
-            self.run.guider.conds[branch.key] if isinstance(branch, Prompt)
-            else [{**entry, "uuid": self.own_uuid(branch, entry)} for entry in base]
-            for branch in branches
-        ]
-
-    def own_uuid(self, branch, entry):
-        # Step caches remember predictions by uuid: ours differs from the entry's it copies, and stays for the run.
-        return self.run.uuids.setdefault((branch, entry.get("uuid")), uuid.uuid4())
-
-    def keep(self, tags, predictions):
-        self.branches.update(zip((tag.branch for tag in tags), predictions))
-        for tag in tags:
-            if isinstance(tag.branch, Perturbed):
-                self.run.weakened[tag.branch] = self.run.weakened.get(tag.branch, False) or tag.perturbed
-
-    def unpack(self, tensor):
-        shapes = self.run.shapes
-        return [tensor] if len(shapes) == 1 else comfy.utils.unpack_latents(tensor, shapes)
-
-
-def tagged(model_options, tags):
-    """The options for one forward whose first entries are ours."""
-    options = {**model_options, "transformer_options": {**model_options.get("transformer_options", {}), TAGS: tags}}
-    wrapper = options.get("model_function_wrapper")
-    if wrapper is not None:
-        options["model_function_wrapper"] = lambda apply, args: wrapper(
-            apply, {**args, "cond_or_uncond": untagged(args["cond_or_uncond"], tags)}
-        )
-    return options
-
-
-def untagged(order, tags):
-    """cond_or_uncond as other packs know it: the host's own entries, and ours as the entries they resemble."""
-    return [tags[i].kin if i < len(tags) else i - len(tags) for i in order]

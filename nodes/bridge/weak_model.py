@@ -6,6 +6,8 @@ import comfy.model_patcher
 import comfy.sampler_helpers
 import comfy.samplers
 
+from .guider import name_of, prompts_of, without
+
 PREFIX = "guidance_weak_"  # of the keys under which a model keeps its weak models, for the host to load them with it
 
 
@@ -36,29 +38,42 @@ def loaded_again(patcher, strategy):
     return patcher.clone(model_override=fresh.get_clone_model_override())
 
 
-def found(guider, cond):
-    """The guider's weak models by key, each with the prompt as it is before the model it is for processes it."""
+def weak_models(guider):
+    """The guider's weak models by key, each with the prompts as they are before the model they are for processes them."""
     models = guider.model_patcher.additional_models
-    return {key: WeakModel(models[key][0], cond) for key in models if key.startswith(PREFIX)}
+    return {key: WeakModel(models[key][0], prompts_of(guider)) for key in models if key.startswith(PREFIX)}
 
 
 class WeakModel:
     """One weak model during one run."""
 
-    def __init__(self, patcher, cond):
+    def __init__(self, patcher, prompts):
         self.patcher = patcher
         # Scheduled LoRAs are patched into the main model alone.
-        self.cond = [{name: value for name, value in entry.items() if name != "hooks"} for entry in cond]
+        self.prompts = {name: [without(entry, "hooks") for entry in cond] for name, cond in prompts.items()}
         self.options = comfy.model_patcher.create_model_options_clone(patcher.model_options)
-        comfy.sampler_helpers.prepare_model_patcher(patcher, {"positive": self.cond}, self.options)
+        comfy.sampler_helpers.prepare_model_patcher(patcher, self.prompts, self.options)
 
-    def begin(self, noise, sigmas, shapes, **inputs):
-        """inputs: latent_image, denoise_mask and seed, as the host prepared them for the sampler."""
+    def begin(self, guider, noise, sigmas, inputs):
+        """inputs: latent_image, denoise_mask, seed and latent_shapes, as the host prepared them for the sampler."""
+        self.guider = guider
         self.options["transformer_options"]["sample_sigmas"] = sigmas
+        if "context_handler" in guider.model_options:  # or it would see the whole latent and not its windows
+            self.options["context_handler"] = guider.model_options["context_handler"]
         self.patcher.pre_run()
-        conds = comfy.samplers.process_conds(self.patcher.model, noise, {"positive": self.cond}, noise.device,
-                                             latent_shapes=shapes, **inputs)
-        self.cond = conds["positive"]
+        for name, cond in self.prompts.items():
+            # The main model has started the ControlNets, which know no other.
+            bare = [without(entry, "control") for entry in cond]
+            made = comfy.samplers.process_conds(self.patcher.model, noise, {name: bare}, noise.device, **inputs)[name]
+            self.prompts[name] = [
+                {**after, "control": before["control"]} if "control" in before else after
+                for after, before in zip(made, cond)
+            ]
 
-    def predict(self, x, sigma):
-        return comfy.samplers.calc_cond_batch(self.patcher.model, [self.cond], x, sigma, self.options)[0]
+    def predict(self, cond, x, sigma):
+        """For the prompt which the main model knows as `cond`."""
+        prompt = self.prompts.get(name_of(self.guider, cond)) or next(iter(self.prompts.values()))
+        return comfy.samplers.calc_cond_batch(self.patcher.model, [prompt], x, sigma, self.options)[0]
+
+    def end(self):
+        self.patcher.cleanup()

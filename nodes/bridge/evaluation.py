@@ -1,0 +1,226 @@
+"""One evaluation, from top to bottom: what was planned, the batch that computes it, the chain that answers with it."""
+
+import uuid
+from dataclasses import replace
+from math import isclose
+
+import comfy.samplers
+import comfy.utils
+import torch
+
+from ...guidance.core import UNCOND, Perturbed, Prompt, Weak, begin
+from .guider import active, coverage, embedded, has_scale_pair, is_prompt, negative_of, places, reaches_all, stand_ins
+from .rows import Label, Labels, arranged, labelled
+
+RUN = "guidance_run"  # in model_options: the run that they belong to; without one, a batch is left as it is
+
+
+class Evaluation:
+    """One prediction of the guider's, which may take it several batches.
+
+    moments: the plan, for each stream of the latent. base, against: the guider's conditionings of which cond and
+    uncond are the predictions. branches: the further predictions. states: what the chain has made of all these so
+    far, for each stream; None before its first stretch.
+    """
+
+    def __init__(self, run, moments, x):
+        asked = frozenset().union(*(moment.asked for moment in moments))
+        skip = all(moment.skip for moment in moments)
+        self.run, self.x = run, x
+        self.moments = [replace(moment, asked=asked, skip=skip) for moment in moments]
+        if not self.in_range(self.moment.uncond):
+            self.moments = [replace(moment, uncond=UNCOND) for moment in self.moments]
+        elif self.negative is not None and hasattr(run.guider, "uncond_model_patcher"):
+            run.say_once(f"{type(run.guider).__name__} has a negative of its own for its second model, so a plain "
+                         "negative prompt on the main model has no effect; weighted and perp-neg have.")
+        self.base = self.against = self.cond = self.uncond = self.states = None
+        self.branches, self.edited = {}, {}
+
+    @property
+    def moment(self):
+        return self.moments[0]
+
+    @property
+    def negative(self):
+        """The conditioning that stands for the guider's negative, or None where that one acts."""
+        return self.run.prompts[self.moment.uncond.key] if isinstance(self.moment.uncond, Prompt) else None
+
+    def in_range(self, branch):
+        """Whether the host would compute this now: a prompt may be out of its timestep range."""
+        return not isinstance(branch, Prompt) or active(self.run.prompts[branch.key], self.moment.sigma)
+
+    def told(self, model_options):
+        """The host's options for this evaluation."""
+        return {**model_options, "disable_cfg1_optimization": True} if UNCOND in self.moment.asked else model_options
+
+    # ------------------------------------------------------------------------------------------------ the batch
+
+    def batch(self, executor, conds, timestep, model_options):
+        """One batch of the guider's; the first one carries our entries too."""
+        cond_at, uncond_at = places(self.run.guider, conds)
+        first = self.base is None and self.against is None
+        if self.base is None and cond_at is not None:
+            self.base = conds[cond_at]
+        if self.against is None and uncond_at is not None:
+            self.against = conds[uncond_at]
+        used = [self.edit(cond) for cond in conds]
+        perturbed, prompts = self.added(cond_at, uncond_at) if first else ([], [])
+        entries = arranged(used, perturbed, prompts, cond_at, uncond_at)
+        own = self.fill(conds, used, self.compute(executor, entries, self.x, timestep, model_options), timestep)
+        if self.cond is None and cond_at is not None:
+            self.cond = own[cond_at]
+        if self.uncond is None and uncond_at is not None:
+            self.uncond = own[uncond_at]
+        return own
+
+    def added(self, cond_at, uncond_at):
+        """Our entries of a batch: those that other packs should take for its cond, and those for its uncond."""
+        perturbed, prompts = [], []
+        for branch in self.wanted():
+            if isinstance(branch, Perturbed):
+                perturbed.append((Label(cond_at or 0, branch), self.entry(branch)))
+            elif isinstance(branch, Prompt):
+                prompts.append((Label(1 if uncond_at is None else uncond_at, branch), self.entry(branch)))
+        instead = self.negative if uncond_at is not None else None
+        if instead is not None and instead is not self.against and not reaches_all(instead):
+            prompts.append((Label(uncond_at, UNCOND), self.against))  # for where the other negative does not reach
+        return perturbed, prompts
+
+    def wanted(self):
+        """The branches to compute beside the guider's own predictions."""
+        return [branch for branch in self.moment.asked if branch != UNCOND and self.in_range(branch)]
+
+    def entry(self, branch):
+        """The conditioning of a branch: a prompt's own, or for a perturbed model a copy of the cond that it perturbs."""
+        if isinstance(branch, Prompt):
+            return self.run.prompts[branch.key]
+        if branch == UNCOND:
+            return self.edit(negative_of(self.run.guider))
+        base = self.base if self.base is not None else self.run.guider.conds.get("positive") or []
+        # Step caches remember predictions by uuid: ours differs from the entry's it copies, and stays for the run.
+        return [
+            {**entry, "uuid": self.run.uuids.setdefault((branch, entry.get("uuid")), uuid.uuid4())}
+            for entry in self.edit(base)
+        ]
+
+    def edit(self, cond):
+        """A conditioning as the plan wants it: another negative instead, or another embedding of the prompt."""
+        if cond is None:
+            return None
+        if id(cond) not in self.edited:
+            made = cond
+            if self.negative is not None and (cond is self.against or cond is negative_of(self.run.guider)):
+                made = self.negative
+            elif self.moment.embed is not None and is_prompt(self.run.guider, cond):
+                made = embedded(cond, self.moment.embed, len(self.x))
+                if made is None:
+                    made = cond
+                    self.run.say_once("The prompt was not changed: this model does not read it through cross-attention.")
+            self.edited[id(cond)] = made
+        return self.edited[id(cond)]
+
+    def compute(self, executor, entries, x, timestep, model_options):
+        """The predictions of the guider's own entries; those of ours are kept."""
+        labels, conds = Labels(label for label, _ in entries), [cond for _, cond in entries]
+        if any(label.branch is not None for label in labels.labels):
+            conds, model_options = labelled(labels, conds, model_options)
+        out = executor(self.run.guider.inner_model, conds, x, timestep, model_options)
+        for label, prediction in zip(labels.labels, out):
+            if label.branch is not None:
+                self.branches[label.branch] = prediction
+            if isinstance(label.branch, Perturbed):
+                self.run.perturbed[label.branch] = self.run.perturbed.get(label.branch, False) or label.branch in labels.perturbed
+        return [prediction for label, prediction in zip(labels.labels, out) if label.branch is None]
+
+    def fill(self, conds, used, predictions, timestep):
+        """The host predicts zeros where a conditioning is missing, out of its range or does not reach, and guidance
+        would push away from them. Here the prediction of another conditioning takes their place."""
+        filled, sigma = list(predictions), self.moment.sigma
+        for i, others in stand_ins(self.run.guider, conds).items():
+            absent = [not used[j] or not active(used[j], sigma) for j in (i, *others)]
+            other = next((predictions[j] for j, missing in zip(others, absent[1:]) if not missing), None)
+            if other is None:
+                continue
+            if absent[0]:
+                filled[i] = other.clone()
+            elif not reaches_all(used[i]):
+                other = self.branches.pop(UNCOND, other)
+                filled[i] = torch.where(coverage(used[i], self.x, timestep), predictions[i], other)
+        return filled
+
+    # ------------------------------------------------------------------------------------------------ the answer
+
+    def advance(self, pieces, args):
+        """The answer after a stretch of the chain. args: what the host tells a post-cfg function."""
+        denoised = args["denoised"]
+        if self.states is None:
+            self.states = self.start(args)
+        else:  # as other packs have left it
+            self.states = [replace(state, denoised=stream.float())
+                           for state, stream in zip(self.states, self.streams(denoised))]
+        self.states = [apply(state) for apply, state in zip(pieces, self.states)]
+        answers = [state.denoised.to(denoised.dtype) for state in self.states]
+        return answers[0] if len(answers) == 1 else comfy.utils.pack_latents(answers)[0]
+
+    def start(self, args):
+        """The predictions as the States that the chain edits, one for each stream."""
+        cond, uncond, base = args["cond_denoised"], args.get("uncond_denoised"), args.get("cond")
+        given = args.get("uncond")
+        if "empty_cond_denoised" in args:  # for PerpNegGuider the empty prompt is what guidance starts from
+            uncond, given = args["empty_cond_denoised"], args["empty_cond"]
+        if given is None or not isinstance(uncond, torch.Tensor):
+            uncond = None
+        self.moments = self.in_force(args)
+        if self.base is None or (base is not None and base is not self.base):
+            # What is perturbed is not what was batched.
+            self.base, self.branches = base, {b: p for b, p in self.branches.items() if not isinstance(b, Perturbed)}
+        stale = [branch for branch in self.wanted() if branch not in self.branches]
+        negative = negative_of(self.run.guider)
+        if uncond is None and UNCOND in self.moment.asked and negative and active(negative, self.moment.sigma):
+            stale.append(UNCOND)
+        if stale:
+            self.predict(stale, args)
+            uncond = self.branches.pop(UNCOND, uncond)
+        if uncond is None and self.moment.uncond in self.moment.needs:
+            self.run.say_once(
+                f"The guidance scale is {self.moment.scale:g} but {type(self.run.guider).__name__} did not compute a "
+                "negative to guide away from, so the answer is the prompt's own prediction."
+            )
+        uncond = cond if uncond is None else uncond
+        for branch, prediction in self.branches.items():
+            if isinstance(branch, Prompt) and not reaches_all(self.run.prompts[branch.key]):
+                covered = coverage(self.run.prompts[branch.key], self.x, args["sigma"])
+                self.branches[branch] = torch.where(covered, prediction, uncond)  # elsewhere it pushes nowhere
+        tensors = [args["input"], cond, uncond, args["denoised"], *self.branches.values()]
+        states = [
+            begin(moment, *stream[:4], dict(zip(self.branches, stream[4:])))
+            for moment, stream in zip(self.moments, zip(*map(self.streams, tensors)))
+        ]
+        self.branches = {}
+        return states
+
+    def in_force(self, args):
+        """The moments at the scale with which the host has really combined: another pack, or the guider itself, may
+        have chosen another one than the chain did."""
+        told = args.get("cond_scale")
+        if told is None or has_scale_pair(self.run.guider) or isclose(told, self.moment.combined, rel_tol=1e-6):
+            return self.moments
+        if self.moment.rescaled:
+            self.run.say_once(f"The chain chose the scale {self.moment.combined:g}, but {type(self.run.guider).__name__} or "
+                              f"another node guides at {told:g}; what was told last counts.")
+        return [replace(moment, scale=float(told), skip=False) for moment in self.moments]
+
+    def predict(self, branches, args):
+        """A forward of their own, for branches that the guider's batches could not carry."""
+        x, sigma, options = args["input"], args["sigma"], {**args["model_options"], RUN: None}
+        for branch in branches:
+            if isinstance(branch, Weak):
+                self.branches[branch] = self.run.weak[branch.key].predict(self.base, x, sigma)
+        ours = [branch for branch in branches if not isinstance(branch, Weak)]
+        if ours:
+            entries = [(Label(0 if isinstance(branch, Perturbed) else 1, branch), self.entry(branch)) for branch in ours]
+            self.compute(comfy.samplers.calc_cond_batch, entries, x, sigma, options)
+
+    def streams(self, tensor):
+        shapes = self.run.shapes
+        return [tensor] if len(shapes) == 1 else comfy.utils.unpack_latents(tensor, shapes)

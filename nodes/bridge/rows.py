@@ -1,0 +1,99 @@
+"""What each row of a forward is: known to us, and told to other packs in the two words that they know, 0 and 1."""
+
+from typing import NamedTuple
+
+from ...guidance.core import Branch
+
+LABELS = "guidance_labels"  # in one batch's transformer_options: a Label for each entry
+ROWS = "guidance_rows"  # in one forward's: a Rows
+
+
+class Label(NamedTuple):
+    """One entry of a batch. kin: the place of the host's entry that other packs should take it for. branch: what the
+    chain wanted it for; None for the host's own."""
+
+    kin: int
+    branch: Branch | None = None
+
+
+class Labels:
+    """The labels of one batch, and which of their branches were really perturbed somewhere. No list: the host copies
+    those on their way."""
+
+    def __init__(self, labels):
+        self.labels, self.perturbed = list(labels), set()
+
+    def kin(self, order):
+        """cond_or_uncond as other packs know it: the host's own entries, and ours as the entries they resemble."""
+        return [self.labels[i].kin for i in order]
+
+    def rows(self, order):
+        return Rows([self.labels[i] for i in order], self.perturbed)
+
+
+class Rows:
+    """The labels of one forward's rows, and what is known of the layer that computes them."""
+
+    def __init__(self, labels, perturbed):
+        self.labels, self.perturbed = labels, perturbed
+        self.in_self_attention = False
+
+
+class TellingControl:
+    """A ControlNet that is told the rows as other packs know them: the host calls it before APPLY_MODEL."""
+
+    def __init__(self, control, labels):
+        self.control, self.labels = control, labels
+
+    def __getattr__(self, name):
+        return getattr(self.control, name)
+
+    def get_instance_for_device(self, device):
+        return TellingControl(self.control.get_instance_for_device(device), self.labels)
+
+    def get_control(self, x_noisy, t, cond, batched_number, transformer_options):
+        told = {**transformer_options, "cond_or_uncond": self.labels.kin(transformer_options["cond_or_uncond"])}
+        return self.control.get_control(x_noisy, t, cond, batched_number, told)
+
+
+def arranged(conds, perturbed, prompts, cond_at, uncond_at):
+    """The entries (label, conditioning) of a batch with ours among the host's: [perturbed, cond, prompts, uncond]. The
+    host turns their order round, so that its rows are those of its uncond, ours that are like it, its cond and ours
+    that are like it; whoever looks for the first row of a kind finds the host's own."""
+    entries = []
+    for i, cond in enumerate(conds):
+        if i == (cond_at or 0):
+            entries += perturbed
+        if i == uncond_at:
+            entries += prompts
+        entries.append((Label(i), cond))
+    return entries if uncond_at is not None else entries + prompts
+
+
+def labelled(labels, conds, model_options):
+    """(conds, options) of a batch whose entries are these."""
+    controls = {}  # one for each, because the host only joins entries that have the very same
+
+    def telling(entry):
+        control = entry.get("control")
+        if control is None:
+            return entry
+        return {**entry, "control": controls.setdefault(id(control), TellingControl(control, labels))}
+
+    conds = [cond and [telling(entry) for entry in cond] for cond in conds]
+    options = {**model_options, "transformer_options": {**model_options.get("transformer_options", {}), LABELS: labels}}
+    wrapper = options.get("model_function_wrapper")
+    if wrapper is not None:
+        options["model_function_wrapper"] = lambda apply, args: wrapper(
+            apply, {**args, "cond_or_uncond": labels.kin(args["cond_or_uncond"])}
+        )
+    return conds, options
+
+
+def told_apart(transformer_options):
+    """The options of one forward, with its Rows, and with rows that other packs know."""
+    labels = transformer_options.get(LABELS)
+    if labels is None:
+        return transformer_options
+    order = transformer_options["cond_or_uncond"]
+    return {**transformer_options, ROWS: labels.rows(order), "cond_or_uncond": labels.kin(order)}
