@@ -103,14 +103,11 @@ def _missed(f, start, end):
     (x0, y0), (x1, y1) = start, end
     if x1 - x0 < 2 * JUMP:
         return 0.0
-    return max(abs(f(x) - y0 - t * (y1 - y0)) for t, x in zip(INSIDE, _inside(x0, x1)))
-
-
-INSIDE = (0.25, 0.5, 0.75)
+    return max(abs(f(x) - y0 - t * (y1 - y0)) for t, x in _inside(x0, x1))
 
 
 def _inside(x0, x1):
-    return [x0 + t * (x1 - x0) for t in INSIDE]
+    return [(t, x0 + t * (x1 - x0)) for t in (0.25, 0.5, 0.75)]
 
 
 def _draw(f, knots, axis, *operands):
@@ -119,7 +116,7 @@ def _draw(f, knots, axis, *operands):
         steps = [new for old, new in zip([None, *points], points) if old is None or old[1] != new[1]]
         return Schedule(_few_enough(steps), "step", axis)
     # Between the knots too: 0:0, 1:1 times 0:1, 1:0 is 0 at both ends.
-    values = [f(x) for x0, x1 in zip(knots, knots[1:]) for x in (x0, *_inside(x0, x1))] + [f(knots[-1])]
+    values = [f(x) for x in knots] + [f(x) for ends in zip(knots, knots[1:]) for _, x in _inside(*ends)]
     tolerance = max(TOLERANCE * max(map(abs, [*values, max(values) - min(values)])), FINEST)
     if len(knots) > MOST_POINTS:
         knots = _thinned(f, knots, tolerance)
@@ -171,17 +168,14 @@ def _before_each(steps, axis="percent"):
 
 
 def _knots_with_crossings(knots, difference):
-    """Also where the difference is 0; between two knots it may be so more than once."""
     crossings = []
-    for x0, x1 in zip(knots, knots[1:]):
-        places = [x0, *_inside(x0, x1), x1] if x1 - x0 > 2 * JUMP else []
-        signs = [difference(x) for x in places]
-        for low, high, before, after in zip(places, places[1:], signs, signs[1:]):
-            if before * after < 0:
-                while high - low > FINEST:
-                    middle = (low + high) / 2
-                    low, high = (low, middle) if (difference(middle) > 0) == (after > 0) else (middle, high)
-                crossings.append(round(low, 9))
+    signs = [difference(x) for x in knots]
+    for low, high, before, after in zip(knots, knots[1:], signs, signs[1:]):
+        if before * after < 0 and high - low > 2 * JUMP:
+            while high - low > FINEST:
+                middle = (low + high) / 2
+                low, high = (low, middle) if (difference(middle) > 0) == (after > 0) else (middle, high)
+            crossings.append(round(low, 9))
     return sorted({*knots, *crossings})
 
 
