@@ -16,8 +16,9 @@ from .schedule_math import trace
 TOLERANCE = 1e-3
 
 
-def beta_density(t, a, b):
-    return gamma(a + b) / (gamma(a) * gamma(b)) * t ** (a - 1) * (1 - t) ** (b - 1)
+def beta_density(run, a, b):
+    """run: from 0 at the start of the run to 1 at its end, as beta.py and the authors' code have it."""
+    return gamma(a + b) / (gamma(a) * gamma(b)) * run ** (a - 1) * (1 - run) ** (b - 1)
 
 
 SHAPES = {
@@ -31,7 +32,7 @@ SHAPES = {
     # C2FG, 2026, https://arxiv.org/abs/2603.08155
     "exponential": lambda t, rate: exp(rate * (1 - t)),
     # Malarz et al. 2025, https://arxiv.org/abs/2502.10574: a probability density, so its mean is 1.
-    "beta": lambda t, a, b: beta_density(t, a, b),
+    "beta": lambda t, a, b: beta_density(1 - t, a, b),
 }
 PRESETS = ["constant", "linear up", "linear down", "cosine up", "cosine down", "clamp-linear", "powered cosine",
            "interval", "low-high-low", "exponential", "beta"]

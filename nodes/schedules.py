@@ -97,8 +97,8 @@ class Preset(ScheduleNode):
         io.Float.Input("power", default=4.0, min=0.1, max=20.0, step=0.1, tooltip="powered cosine: higher rises later."),
         io.Float.Input("rate", default=0.693, min=-5.0, max=5.0, step=0.001, tooltip="exponential: grows by e to this; 0.693 "
                        "doubles."),
-        io.Float.Input("a", default=2.0, min=1.0, max=20.0, step=0.1, tooltip="beta: higher shifts it to the early run."),
-        io.Float.Input("b", default=3.0, min=1.0, max=20.0, step=0.1, tooltip="beta: higher shifts it to the late run."),
+        io.Float.Input("a", default=2.0, min=1.0, max=20.0, step=0.1, tooltip="beta: the larger, the later guidance begins."),
+        io.Float.Input("b", default=3.0, min=1.0, max=20.0, step=0.1, tooltip="beta: the larger, the earlier guidance ends."),
         io.Float.Input("sigma_high", default=5.42, min=0.0, max=1000.0, step=0.01, round=False, tooltip="interval: guides from "
                        "this noise level (included). 5.42 is for SD and SDXL; flow models: try 0.84."),
         io.Float.Input("sigma_low", default=0.28, min=0.0, max=1000.0, step=0.01, round=False, tooltip="interval: down to this "

@@ -111,7 +111,7 @@ def test_the_ids_are_forever():
 def test_the_editor_says_what_is_wrong_before_anything_runs():
     assert Drawn.validate_inputs("0:7.5, 1:1") is True
     assert Drawn.validate_inputs(None) is True  # linked: nothing to see yet
-    assert "position 6" in Drawn.validate_inputs("0:7.5 1:1")
+    assert "character 7" in Drawn.validate_inputs("0:7.5 1:1")
     assert made(Drawn, schedule=" 1:1, 0:7.50") == parse("0:7.5, 1:1")
 
 

@@ -248,7 +248,7 @@ def test_text_is_copied_and_pasted(page, editor):
 
 def test_a_text_that_means_nothing_is_said_and_the_last_curve_stays(page, editor):
     editor.js("const w = node.widgets[0]; w.value = '0:7.5, 0.5'; w.callback(w.value)")
-    editor.until("return editor.querySelector('.note.wrong')?.textContent.includes('position 10')")
+    editor.until("return editor.querySelector('.note.wrong')?.textContent.includes('ends where a colon')")
     assert editor.js("return editor.querySelectorAll('.point').length") == 3
     editor.js("const w = node.widgets[0]; w.value = '0:1, 1:2'; w.callback(w.value)")
     editor.has("0:1, 1:2")
@@ -554,7 +554,7 @@ def test_what_a_node_refuses_is_said_at_the_node(page):
         "6": {"class_type": "PreviewAny", "inputs": {"source": ["5", 1]}, "_meta": {"title": "p"}}})
     page.wait_for_function("() => app.graph._nodes.length === 2")
     page.evaluate("async () => { try { await app.queuePrompt(0) } catch {} }")
-    page.wait_for_function("() => JSON.stringify(app.lastNodeErrors ?? app.extensionManager?.lastNodeErrors ?? {}).includes('position 6')")
+    page.wait_for_function("() => JSON.stringify(app.lastNodeErrors ?? app.extensionManager?.lastNodeErrors ?? {}).includes('character 7')")
     page.keyboard.press("Escape")
 
 

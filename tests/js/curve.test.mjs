@@ -16,11 +16,11 @@ test("texts mean what the shared vectors say", () => {
 })
 
 test("texts that mean nothing are refused where the shared vectors say", () => {
-  for (const { text, position } of vectors.invalid) {
+  for (const { text, character } of vectors.invalid) {
     assert.throws(() => c.parse(text), error => {
       assert.ok(error instanceof c.ScheduleError, `${text}: ${error}`)
-      const told = /at position (\d+)/.exec(error.message)
-      assert.equal(told ? Number(told[1]) : null, position, text)
+      const told = / (ends) where | is character (\d+), where /.exec(error.message)
+      assert.equal(told && (told[1] ? "end" : Number(told[2])), character, text)
       return true
     })
   }
@@ -84,6 +84,27 @@ test("points are added, replaced and removed, down to a constant", () => {
   assert.equal(c.format(c.addPoint(added, 0.25, 4)[0]), "0:1, 0.25:4, 1:3")
   assert.equal(c.format(c.removePoint(added, 1)), "0:1, 1:3")
   assert.equal(c.format(c.removePoint(c.removePoint(c.removePoint(added, 1), 0), 0)), "3")
+})
+
+test("a list has a number for each step, and an edit leaves it one", () => {
+  const list = c.parse("12, 10; 8\n7.5,")
+  assert.deepEqual(list, c.perStep([12, 10, 8, 7.5]))
+  assert.equal(c.format(c.movePoint(list, 1, 3, 11)), "12, 11, 8, 7.5")
+  assert.deepEqual(c.addPoint(list, 2.4, 9), [c.perStep([12, 10, 9, 7.5]), 2])
+  assert.equal(c.format(c.removePoint(list, 0)), "10, 8, 7.5")
+  assert.equal(c.format(c.removePoint(c.parse("3, 4"), 0)), "4")
+  assert.equal(c.format(c.withInterpolation(list, "step")), "12, 10, 8, 7.5 step")
+  assert.equal(c.format(c.withInterpolation(c.parse("0:1, 9:2 steps"), "smooth")), "0:1, 9:2 smooth steps")
+})
+
+test("a list fills the run, whatever its number of steps", () => {
+  const run = [[14.6, 0], [8, 0.2], [5, 0.4], [1, 0.6], [0.3, 0.8], [0, 1]] // 5 steps
+  const list = c.parse("8, 7, 6")
+  assert.deepEqual([0, 1, 2].map(c.axisView(list, run).unit), [0, 0.5, 1])
+  assert.deepEqual(run.slice(0, 5).map(([sigma, percent], i) => c.placeOf(list, [sigma, percent, i], run)), [0, 0.5, 1, 1.5, 2])
+  assert.deepEqual(run.slice(0, 2).map(([sigma, percent], i) => c.placeOf(c.parse("0:1, 9:2 steps"), [sigma, percent, i], run)), [0, 1])
+  assert.equal(c.format(c.onAxis(list, "sigma", run)), "14.6:8, 5:7, 0.3:6 sigma")
+  assert.equal(c.format(c.onAxis(c.parse("8, 7, 6, 5, 4"), "steps", run)), "0:8, 1:7, 2:6, 3:5, 4:4 steps")
 })
 
 test("the axis of a run converts there and back", () => {

@@ -1,4 +1,4 @@
-// For tests/test_schedule.py: reads [text, positions] lines, writes [canonical text or null, values there].
+// For tests/test_schedule.py: reads [text, positions] lines, writes [canonical text or null, values there, what is wrong].
 import { createInterface } from "node:readline"
 import { ScheduleError, curve, format, parse } from "../../web/js/curve.js"
 
@@ -6,9 +6,9 @@ for await (const line of createInterface({ input: process.stdin })) {
   const [text, positions] = JSON.parse(line)
   try {
     const schedule = parse(text)
-    console.log(JSON.stringify([format(schedule), positions.map(curve(schedule))]))
+    console.log(JSON.stringify([format(schedule), positions.map(curve(schedule)), null]))
   } catch (error) {
     if (!(error instanceof ScheduleError)) throw error
-    console.log("[null, []]")
+    console.log(JSON.stringify([null, [], error.message]))
   }
 }
