@@ -1,5 +1,7 @@
 """Real ComfyUI for tests: a tiny UNet with random weights as EPS, V or FLOW model, every guider, and a counter."""
 
+import asyncio
+
 import comfy.conds
 import comfy.latent_formats
 import comfy.model_base
@@ -12,6 +14,10 @@ from comfy.model_base import ModelType
 from comfy.patcher_extension import WrappersMP
 from comfy_extras.nodes_custom_sampler import Guider_Basic, Guider_DualCFG
 from comfy_extras.nodes_perpneg import Guider_PerpNeg
+from pack.nodes import Guidance
+
+# Every node of the pack by its id, which never changes; where its class stands may.
+NODES = {cls.GET_SCHEMA().node_id: cls for cls in asyncio.run(Guidance().get_node_list())}
 
 TYPES = {"eps": ModelType.EPS, "v": ModelType.V_PREDICTION, "flow": ModelType.FLOW}
 CPU = torch.device("cpu")
