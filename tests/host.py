@@ -36,16 +36,21 @@ class TinyUNet(comfy.supported_models_base.BASE):
     latent_format = comfy.latent_formats.SD15
 
 
-def tiny_model(kind="eps", seed=0):
-    config = TinyUNet(dict(TinyUNet.unet_config))
-    model = comfy.model_base.BaseModel(config, TYPES[kind], device=CPU)
+def random_weights(network, seed):
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        for name, weight in model.diffusion_model.named_parameters():
+        for name, weight in network.named_parameters():
             if name.endswith("norm.weight") or weight.ndim == 1 and "weight" in name:
                 weight.fill_(1.0)
             else:
                 weight.copy_(torch.randn(weight.shape, generator=generator) * (weight[0].numel() ** -0.5 if weight.ndim > 1 else 0.1))
+    return network
+
+
+def tiny_model(kind="eps", seed=0):
+    config = TinyUNet(dict(TinyUNet.unet_config))
+    model = comfy.model_base.BaseModel(config, TYPES[kind], device=CPU)
+    random_weights(model.diffusion_model, seed)
     return comfy.model_patcher.ModelPatcher(model, CPU, CPU)
 
 
