@@ -11,6 +11,8 @@ import comfy.model_patcher
 import torch
 from comfy.patcher_extension import WrappersMP
 from comfy.samplers import CFGGuider, calc_cond_batch, sampling_function
+from comfy_extras import nodes_lt
+from comfy_extras.nodes_pag import PerturbedAttentionGuidance
 from pack.tests.host import NEGATIVE, POSITIVE, cfg_guider, prompt
 
 OTHER = prompt(21)
@@ -134,6 +136,9 @@ class AudioVideo(CFGGuider):
         return super().predict_noise(x, timestep, model_options, seed)
 
 
+AudioVideo = getattr(nodes_lt, "Guider_LTXAVDualCFG", AudioVideo)  # the host's own where it has one
+
+
 # ------------------------------------------------------------------------------------------------ guiders with twins
 
 class Kind(NamedTuple):
@@ -198,8 +203,6 @@ def scheduled_twin(model, chain):
 
 def stg_twin(model, chain):
     """Core's PAG on the same block, in front of the chain."""
-    from comfy_extras.nodes_pag import PerturbedAttentionGuidance
-
     return cfg_guider(chain(PerturbedAttentionGuidance.execute(model, 1.0).result[0]))
 
 

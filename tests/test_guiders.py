@@ -1,4 +1,4 @@
-"""Every guider, also those of other packs and of later hosts: the chain's answer is right, or a sentence names the guider."""
+"""Guiders of other packs and of later hosts: under each the chain's answer is right, or a sentence names the guider."""
 
 import logging
 from functools import cache
@@ -103,13 +103,17 @@ def test_a_guider_and_its_twin_make_one_picture(name):
     assert error(small(GUIDERS[name].make(MODEL)), expected(name)) < 1e-5
 
 
-# SpatioTemporal at cfg 1: TypeError before. Scheduled: TypeError before.
+# before: SpatioTemporal at cfg 1 AttributeError, Scheduled TypeError, the others right
 @every_guider
 def test_an_empty_chain_changes_no_guider(name):
     make = GUIDERS[name].make
     assert torch.equal(small(make(nothing(MODEL))), small(make(MODEL)))
 
 
+# before: CallsPredictNoise 0.12 to 1.7 off and silent. SpatioTemporal AttributeError where it computes no negative.
+# Scheduled TypeError but for CFG and CFG++. Named: PAG TypeError, Null KeyError, Autoguidance 64, CADS 1.0, plain 0.83;
+# with cfgs also CFG 0.93, APG 1.7. SeparateCalls: APG 1.7, Perp-CFG 0.12, and says that it computed no negative;
+# negative first also PAG and Autoguidance 0.36. Twice: APG 1.2, PAG 0.18, weighted 0.09, CADS 0.64, Autoguidance 0.44.
 @every_guider
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_a_chain_is_right_under_every_guider_or_says_so(name, strategy, caplog):
@@ -127,7 +131,7 @@ def test_a_chain_is_right_under_every_guider_or_says_so(name, strategy, caplog):
 
 
 def flow_edit(model, x, sigmas, extra_args=None, callback=None, disable=None):
-    """As FlowEdit's sampler: two predictions per step, the first with options that have lost all but the transformer's."""
+    """As FlowEdit's sampler: two predictions per step, the first with no options left but the transformer's."""
     options = extra_args["model_options"]
     of = {kind: {**options["transformer_options"], "latent_type": kind} for kind in ("source", "target")}
     source = {**extra_args, "model_options": {"transformer_options": of["source"]}}
@@ -141,12 +145,13 @@ def flow_edit(model, x, sigmas, extra_args=None, callback=None, disable=None):
 
 def editor(model, source=5.0, target=9.0):
     guider = Named(model)
-    guider.set_conds(source_positive=POSITIVE, source_negative=EMPTY, target_positive=prompt(22), target_negative=NEGATIVE)
+    guider.set_conds(source_positive=POSITIVE, source_negative=EMPTY,
+                     target_positive=prompt(22), target_negative=NEGATIVE)
     guider.cfgs = {"source": source, "target": target}
     return guider
 
 
-# 0.73 before: neither prediction has the scale that the node gives
+# 1.4 before and silent: neither prediction has the scale that the node gives
 def test_a_sampler_that_edits_guides_both_predictions_or_says_so(caplog):
     sampler = comfy.samplers.KSAMPLER(flow_edit)
     guider = editor(chain("CFG")(MODEL))
@@ -157,7 +162,8 @@ def test_a_sampler_that_edits_guides_both_predictions_or_says_so(caplog):
 # ------------------------------------------------------------------------------------------------ of later hosts
 
 STREAMS = patcher(TwoStreams, {})
-VIDEO, AUDIO = (torch.randn(*shape, generator=torch.Generator().manual_seed(8)) for shape in [(1, 4, 3, 5, 6), (1, 2, 40)])
+VIDEO, AUDIO = (torch.randn(*shape, generator=torch.Generator().manual_seed(8))
+                for shape in [(1, 4, 3, 5, 6), (1, 2, 40)])
 PACK = comfy.nested_tensor.NestedTensor([VIDEO, AUDIO])
 scales = pytest.mark.parametrize("video, audio", [(3.0, 7.0), (5.0, 5.0), (1.0, 7.0), (3.0, 1.0)])
 
@@ -175,6 +181,8 @@ def test_a_scale_for_each_stream_is_untouched_by_an_empty_chain(video, audio):
     assert all(map(torch.equal, *packs))
 
 
+# before at 3 and 7: CFG 0.057, interval 0.058, CFG++ 0.094, APG 0.10, Perp-CFG 0.096, Beta-CFG 0.052, Perp-Neg 0.008;
+# at equal scales those that set a scale: CFG 0.029, interval 0.039, CFG++ 0.065, Beta-CFG 0.037
 @scales
 @pytest.mark.parametrize("strategy", FOR_STREAMS)
 def test_each_stream_is_guided_as_if_alone_at_its_own_scale(strategy, video, audio):
@@ -184,7 +192,7 @@ def test_each_stream_is_guided_as_if_alone_at_its_own_scale(strategy, video, aud
     assert max(map(error, together, alone)) < 1e-5
 
 
-# 12 before, both
+# 12 rows before, both
 @pytest.mark.parametrize("audio", [3.0, 7.0])
 def test_an_interval_saves_its_rows_with_a_scale_for_each_stream(audio):
     ours, plain = Counter(chain("interval")(STREAMS)), Counter(chain("interval")(STREAMS))

@@ -79,7 +79,8 @@ def spied(model, kind, seen):
     return patched
 
 
-# before: [0, 1, 0]... in all that have a negative; before our wrapper also the host's raw indices, up to 3
+# before: weighted [1, 0, 1], both [1, 0, 1, 0] or [1, 0, 0, 1] by chance, two negatives [1, 0, 1, 1]; in a wrapper that
+# stands before ours the raw indices, such as [3, 2, 1, 0]
 @pytest.mark.parametrize("kind", [WrappersMP.APPLY_MODEL, WrappersMP.DIFFUSION_MODEL])
 @pytest.mark.parametrize("where", ["before ours", "after ours"])
 @pytest.mark.parametrize("chained, how, rows", CHAINS.values(), ids=CHAINS)
@@ -96,7 +97,8 @@ def test_the_first_row_of_each_kind_is_the_hosts_own(chained, how, rows):
     guided, seen = chained(MODEL), []
 
     def spy(x, context, value, options):
-        seen.append({kind: context[options["cond_or_uncond"].index(kind)].clone() for kind in options["cond_or_uncond"]})
+        rows = options["cond_or_uncond"]
+        seen.append({kind: context[rows.index(kind)].clone() for kind in rows})
         return x, context, value
 
     guided.set_model_attn2_patch(spy)
@@ -105,7 +107,7 @@ def test_the_first_row_of_each_kind_is_the_hosts_own(chained, how, rows):
     assert all(torch.equal(context, own[kind]) for contexts in seen for kind, context in contexts.items())
 
 
-# [0, 1, 0] and [0, 1] before
+# [1, 0, 0, 1] or [1, 0, 1, 0], and [3, 2, 1, 0] before
 def test_a_model_function_wrapper_is_told_the_same_rows():
     guided, seen = pag(negative(MODEL)), []
 
@@ -152,6 +154,7 @@ def nag(against, scale, tau, alpha):
     return replace
 
 
+# before, at cfg 7 and 1: weighted 0.47 and 0.16, both 0.32 and 0.11, two negatives 0.65 and 0.21; PAG was right
 @faint
 @pytest.mark.parametrize("cfg", [7.0, 1.0])
 def test_normalized_attention_of_another_pack_acts_on_the_prompts_rows(chained, cfg):
@@ -191,9 +194,9 @@ class ToldRows(comfy.controlnet.ControlNet):
 
 
 def tiny_controlnet(factor=1.0, seed=30):
-    config = {name: value for name, value in TinyUNet.unet_config.items() if name not in ("out_channels", "transformer_depth_output")}
-    network = random_weights(comfy.cldm.cldm.ControlNet(**config, hint_channels=3, operations=comfy.ops.disable_weight_init), seed)
-    control = ToldRows(network, load_device=CPU)
+    config = {name: TinyUNet.unet_config[name] for name in TinyUNet.unet_config.keys() - {"out_channels"}}
+    network = comfy.cldm.cldm.ControlNet(**config, hint_channels=3, operations=comfy.ops.disable_weight_init)
+    control = ToldRows(random_weights(network, seed), load_device=CPU)
     control.factor, control.ran = factor, []
     return control
 
@@ -202,7 +205,7 @@ HINT = torch.rand(1, 64, 64, 3, generator=torch.Generator().manual_seed(31))
 
 
 def for_all(*controls):
-    """The prompt under these ControlNets, one on the other, as the host's older node gives them to all conditionings."""
+    """The prompt under these ControlNets, one on the other; the host's older node gives them to all conditionings."""
     positive = POSITIVE
     for control in controls:
         (positive,) = ControlNetApply().apply_controlnet(positive, control, HINT, 1.0)
@@ -219,8 +222,6 @@ def for_two(*controls):
 
 CONTROLS = {
     "for all": lambda factor=0.3: for_all(tiny_controlnet(factor)),
-    "for two": lambda factor=0.3: for_two(tiny_controlnet(factor)),
-    "one on another": lambda factor=0.3: for_all(tiny_controlnet(factor), tiny_controlnet(factor, seed=32)),
     "one on another, for two": lambda factor=0.3: for_two(tiny_controlnet(factor), tiny_controlnet(factor, seed=32)),
 }
 controls = pytest.mark.parametrize("controls", CONTROLS.values(), ids=CONTROLS)
@@ -233,6 +234,7 @@ def test_a_controlnet_and_its_factor_for_the_negatives_rows_matter(controls):
     assert error(small(MODEL, **controls()), small(MODEL, **controls(1.0))) > 1e-2
 
 
+# 0.68 to 1.48 before, all
 @controls
 @faint
 def test_a_controlnet_is_told_which_rows_are_the_negatives(chained, controls):
@@ -240,6 +242,7 @@ def test_a_controlnet_is_told_which_rows_are_the_negatives(chained, controls):
     assert error(small(chained(MODEL), **given), small(MODEL, **given)) < 1e-4
 
 
+# 0.87 to 1.77 before, all; right only for ControlNets that do not ask
 @controls
 @pytest.mark.parametrize("cfg", [7.0, 1.0])
 def test_pag_under_controlnets_is_cores(cfg, controls):
@@ -248,6 +251,7 @@ def test_pag_under_controlnets_is_cores(cfg, controls):
     assert error(small(pag(MODEL), cfg=cfg, **given), cores) < 1e-5
 
 
+# 1.48 before
 def test_a_controlnet_for_all_is_also_for_a_further_negative():
     """The sampler's own negative once more takes nothing away: the two predictions are the same."""
     given = for_all(tiny_controlnet(0.3))
@@ -277,7 +281,7 @@ def on_two_devices(model):
     return patched
 
 
-# run in 5 times before, at last with the weak model
+# 3 times for 2 before, at last with the weak model
 @pytest.mark.parametrize("share", [0.5, 1.0])
 def test_a_controlnet_is_run_in_with_the_model_that_is_sampled_and_no_more_often_than_without_us(share):
     plain, ours = tiny_controlnet(), tiny_controlnet()
@@ -286,10 +290,10 @@ def test_a_controlnet_is_run_in_with_the_model_that_is_sampled_and_no_more_often
     assert ours.ran == plain.ran
 
 
-@pytest.mark.skipif(not hasattr(comfy.model_patcher.ModelPatcher, "match_multigpu_clones"), reason="one device before 0.29")
-class TestSeveralDevices:
+if hasattr(comfy.model_patcher.ModelPatcher, "match_multigpu_clones"):  # one device before 0.29
+
     @pytest.mark.parametrize("chained", [pag, negative, lambda model: pag(negative(model))])
-    def test_two_devices_make_the_same_picture(self, chained):
+    def test_two_devices_make_the_same_picture(chained):
         model = loaded(0)
         assert error(small(chained(on_two_devices(model))), small(chained(model))) < 1e-5
 
@@ -297,17 +301,18 @@ class TestSeveralDevices:
     @pytest.mark.parametrize("share", [0.5, 1.0])
     @pytest.mark.parametrize("weak_also", [False, True])
     @pytest.mark.parametrize("first", [False, True], ids=["split last", "split first"])
-    def test_with_a_weak_model(self, first, weak_also, share):
+    def test_two_devices_with_a_weak_model(first, weak_also, share):
         model, weak = loaded(0), loaded(9)
         weaker = on_two_devices(weak) if weak_also else weak
-        ours = autoguided(on_two_devices(model), weaker, share) if first else on_two_devices(autoguided(model, weaker, share))
+        split, last = (on_two_devices, lambda model: model) if first else (lambda model: model, on_two_devices)
+        ours = last(autoguided(split(model), weaker, share))
         given = for_two(tiny_controlnet(0.3))
         for how in ({}, given):
             assert error(small(ours, **how), small(autoguided(model, weak, share), **how)) < 1e-5
         assert not any(ran is weak.model for ran in given["positive"][0][1]["control"].ran)
 
     # RuntimeError before, in the host: it tried to load the weak model for the other device too
-    def test_with_a_weak_model_that_cannot_be_loaded_again(self):
+    def test_two_devices_with_a_weak_model_that_cannot_be_loaded_again():
         model, weak = loaded(0), tiny_model("eps", seed=9)
         assert error(small(autoguided(on_two_devices(model), weak)), small(autoguided(model, weak))) < 1e-5
 
@@ -326,7 +331,6 @@ def in_half(conditioning, how):
 
 
 halves = pytest.mark.parametrize("how", ["area", "mask bounds", "default"])
-modes = pytest.mark.parametrize("mode", ["weighted", "perp-neg"])
 
 
 def once(model=MODEL, **how):
@@ -338,23 +342,23 @@ def alone(conditioning):
     return once(positive=conditioning, cfg=1.0)
 
 
-# area and mask bounds: 12 rows for 6 before, and 0.38 off
+# before, area and mask bounds: 2 rows and 2 calls for each one (at cfg 7 24 for 12 in 6 steps), and 0.26 off
 @halves
-@modes
 @pytest.mark.parametrize("cfg", [7.0, 1.0])
-def test_a_negative_of_no_weight_costs_nothing_also_with_an_area(cfg, mode, how):
-    ours, plain = Counter(negative(MODEL, in_half(OTHER, how), mode, weight=0.0)), Counter(MODEL)
+def test_a_negative_of_no_weight_costs_nothing_also_with_an_area(cfg, how):
+    ours, plain = Counter(negative(MODEL, in_half(OTHER, how), weight=0.0)), Counter(MODEL)
     assert torch.equal(sample(ours.model, steps=3, cfg=cfg), sample(plain.model, steps=3, cfg=cfg))
     assert (ours.rows, ours.calls) == (plain.rows, plain.calls)
 
 
+# before: area 0.27, mask bounds 0.34
 @halves
-@modes
-def test_an_area_of_ours_touches_no_other_conditioning(mode, how):
-    ours = negative(MODEL, in_half(OTHER, how), mode, weight=1e-9)
+def test_an_area_of_ours_touches_no_other_conditioning(how):
+    ours = negative(MODEL, in_half(OTHER, how), weight=1e-9)
     assert error(sample(ours, steps=3), sample(MODEL, steps=3)) < 1e-4
 
 
+# before: outside 3.3 times the term that is right inside; inside 0.89 off with an area, right with a mask
 @halves
 def test_a_weighted_negative_acts_inside_its_area_alone(how):
     term = once(negative(MODEL, in_half(OTHER, how), weight=2.0)) - once()
@@ -363,12 +367,13 @@ def test_a_weighted_negative_acts_inside_its_area_alone(how):
     assert error(term[WITHIN], right[WITHIN]) < 1e-4
 
 
-@modes
+@pytest.mark.parametrize("mode", ["weighted", "perp-neg"])
 def test_an_area_of_the_whole_picture_is_none(mode):
     (whole,) = ConditioningSetArea().append(OTHER, 128, 128, 0, 0, 1.0)
     assert error(once(negative(MODEL, whole, mode)), once(negative(MODEL, OTHER, mode))) < 1e-5
 
 
+# before: inside 0.28 off with an area, outside 2.9 with all
 @halves
 def test_a_plain_negative_stands_for_the_samplers_inside_its_area_alone(how):
     ours = once(negative(MODEL, in_half(OTHER, how), "plain"))
