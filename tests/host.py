@@ -1,5 +1,7 @@
 """Real ComfyUI for tests: a tiny UNet with random weights as EPS, V or FLOW model, every guider, and a counter."""
 
+import asyncio
+
 import comfy.conds
 import comfy.latent_formats
 import comfy.model_base
@@ -12,6 +14,10 @@ from comfy.model_base import ModelType
 from comfy.patcher_extension import WrappersMP
 from comfy_extras.nodes_custom_sampler import Guider_Basic, Guider_DualCFG
 from comfy_extras.nodes_perpneg import Guider_PerpNeg
+from pack.nodes import Guidance
+
+# Every node of the pack by its id, which never changes; where its class stands may.
+NODES = {cls.GET_SCHEMA().node_id: cls for cls in asyncio.run(Guidance().get_node_list())}
 
 TYPES = {"eps": ModelType.EPS, "v": ModelType.V_PREDICTION, "flow": ModelType.FLOW}
 CPU = torch.device("cpu")
@@ -30,16 +36,21 @@ class TinyUNet(comfy.supported_models_base.BASE):
     latent_format = comfy.latent_formats.SD15
 
 
-def tiny_model(kind="eps", seed=0):
-    config = TinyUNet(dict(TinyUNet.unet_config))
-    model = comfy.model_base.BaseModel(config, TYPES[kind], device=CPU)
+def random_weights(network, seed):
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        for name, weight in model.diffusion_model.named_parameters():
+        for name, weight in network.named_parameters():
             if name.endswith("norm.weight") or weight.ndim == 1 and "weight" in name:
                 weight.fill_(1.0)
             else:
                 weight.copy_(torch.randn(weight.shape, generator=generator) * (weight[0].numel() ** -0.5 if weight.ndim > 1 else 0.1))
+    return network
+
+
+def tiny_model(kind="eps", seed=0):
+    config = TinyUNet(dict(TinyUNet.unet_config))
+    model = comfy.model_base.BaseModel(config, TYPES[kind], device=CPU)
+    random_weights(model.diffusion_model, seed)
     return comfy.model_patcher.ModelPatcher(model, CPU, CPU)
 
 
