@@ -1,5 +1,7 @@
 """Real ComfyUI for tests: a tiny UNet with random weights as EPS, V or FLOW model, every guider, and a counter."""
 
+import asyncio
+
 import comfy.conds
 import comfy.latent_formats
 import comfy.model_base
@@ -12,7 +14,9 @@ from comfy.model_base import ModelType
 from comfy.patcher_extension import WrappersMP
 from comfy_extras.nodes_custom_sampler import Guider_Basic, Guider_DualCFG
 from comfy_extras.nodes_perpneg import Guider_PerpNeg
+from pack.nodes import Guidance
 
+NODES = {cls.define_schema().node_id: cls for cls in asyncio.run(Guidance().get_node_list())}
 TYPES = {"eps": ModelType.EPS, "v": ModelType.V_PREDICTION, "flow": ModelType.FLOW}
 CPU = torch.device("cpu")
 
@@ -30,8 +34,8 @@ class TinyUNet(comfy.supported_models_base.BASE):
     latent_format = comfy.latent_formats.SD15
 
 
-def tiny_model(kind="eps", seed=0):
-    config = TinyUNet(dict(TinyUNet.unet_config))
+def tiny_model(kind="eps", seed=0, family=TinyUNet):
+    config = family(dict(family.unet_config))
     model = comfy.model_base.BaseModel(config, TYPES[kind], device=CPU)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
