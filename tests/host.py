@@ -34,6 +34,13 @@ class TinyUNet(comfy.supported_models_base.BASE):
     latent_format = comfy.latent_formats.SD15
 
 
+class OneLevelUNet(TinyUNet):
+    """The least that has three transformers: at input 1, in the middle, and at output 1."""
+
+    unet_config = {**TinyUNet.unet_config, "num_res_blocks": [1], "channel_mult": [1], "transformer_depth": [1],
+                   "transformer_depth_output": [1, 0]}
+
+
 def tiny_model(kind="eps", seed=0, family=TinyUNet):
     config = family(dict(family.unet_config))
     model = comfy.model_base.BaseModel(config, TYPES[kind], device=CPU)

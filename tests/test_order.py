@@ -10,15 +10,15 @@ import comfy.samplers
 import comfy_extras.nodes_custom_sampler as core
 import pytest
 import torch
+from comfy.patcher_extension import WrappersMP
 from pack import guidance
 from pack.guidance.core import State, Timeline
-from pack.tests.host import NODES, Counter, cfg_guider, guided_by, latent, node, prompt, sample, tiny_model
-
-from comfy.patcher_extension import WrappersMP
+from pack.tests.host import NODES, Counter, OneLevelUNet, cfg_guider, guided_by, latent, node, prompt, tiny_model
+from pack.tests.host import sample as sample_as_given
 
 GIVEN = {
     "GuidanceNegative": {"negative": prompt(7), "mode": "weighted"},
-    "GuidanceAutoguidance": {"weak_model": tiny_model("eps", seed=9)},
+    "GuidanceAutoguidance": {"weak_model": tiny_model("eps", seed=9, family=OneLevelUNet)},
     "GuidanceClassifier": {"classifier": lambda latents, sigma: -latents.flatten(1).cos().sum(1)},
 }
 STRATEGIES = [id for id, cls in NODES.items() if cls.define_schema().inputs[0].id == "model" and hasattr(cls, "check")]
@@ -26,7 +26,12 @@ STRATEGIES = [id for id, cls in NODES.items() if cls.define_schema().inputs[0].i
 
 @pytest.fixture(scope="module")
 def model():
-    return tiny_model("eps")
+    return tiny_model("eps", family=OneLevelUNet)
+
+
+def sample(model, **how):
+    """A short run of a small picture."""
+    return sample_as_given(model, **{"steps": 4, "size": 8, **how})
 
 
 def made(id, model, **knobs):
@@ -75,13 +80,13 @@ MIMIC = ("GuidanceMimic", guidance.mimic, {"mimic_scale": 3.0})
 LINES = {  # of the effect of the whole line before
     "foreign first": (same_deviation, PERP, RESCALE),  # 0.00: right already
     "foreign last": (PERP, RESCALE, same_deviation),  # 0.00: right already
-    "between": (PERP, darker, RESCALE),  # BEFORE_between
-    "between, by deviation": (PERP, same_deviation, MIMIC),  # BEFORE_deviation
-    "two foreign": (squashed, PERP, darker, RESCALE),  # BEFORE_two
-    "two stretches of ours": (PERP, darker, RESCALE, same_deviation, MIMIC),  # BEFORE_stretches
-    "the direction goes on": (PERP, squashed, APG),  # BEFORE_direction
-    "two directions": (APG, darker, FDG),  # BEFORE_directions
-    "two memories": (APG, squashed, MOMENTUM),  # BEFORE_memories
+    "between": (PERP, darker, RESCALE),  # 0.16
+    "between, by deviation": (PERP, same_deviation, MIMIC),  # 0.33
+    "two foreign": (squashed, PERP, darker, RESCALE),  # 0.027
+    "two stretches of ours": (PERP, darker, RESCALE, same_deviation, MIMIC),  # 0.13
+    "the direction goes on": (PERP, squashed, APG),  # 0.083
+    "two directions": (APG, darker, FDG),  # 0.034
+    "two memories": (APG, squashed, MOMENTUM),  # 0.058
 }
 
 
@@ -123,7 +128,7 @@ def test_every_part_of_a_line_acts_at_its_own_place(name, model):
 @pytest.mark.parametrize("sampler", ["euler_cfg_pp", "heun"])
 def test_every_part_acts_at_its_own_place_in_samplers_that_hook_in_too(sampler, model):
     """euler_cfg_pp appends a function of its own; heun asks twice per step, which memories have to know."""
-    line = (PERP, darker, RESCALE)  # BEFORE_samplers
+    line = (PERP, darker, RESCALE)  # 0.31 of the effect in euler_cfg_pp, 0.92 in heun before
     how = dict(sampler=sampler, cfg=3.0)
     assert off(sample(wired(model, line), **how), sample(by_hand(model, line), **how), sample(model, **how)) < 1e-4
 
@@ -131,7 +136,7 @@ def test_every_part_acts_at_its_own_place_in_samplers_that_hook_in_too(sampler, 
 def test_what_stands_before_the_scale_node_and_what_after_differ(model):
     """CFG -> foreign -> Rescale was, bit for bit, Rescale -> foreign."""
     scaled = node(NODES["GuidanceCFG"], model, scale="5")
-    answer = sample(node(NODES["GuidanceRescale"], post(scaled, darker)))  # 0.67 of the effect before
+    answer = sample(node(NODES["GuidanceRescale"], post(scaled, darker)))  # 0.44 of the effect before, 0.67 in 6 steps
     right = sample(node(NODES["GuidanceRescale"], post(model, darker)), cfg=5.0)
     assert off(answer, right, sample(post(model, darker), cfg=5.0)) < 1e-5
     assert not torch.equal(answer, sample(post(node(NODES["GuidanceRescale"], scaled), darker)))
@@ -145,7 +150,7 @@ def test_a_foreign_function_is_given_what_stands_before_it_and_nothing_else(mode
     assert torch.equal(seen[0], wanted[0])
 
 
-@pytest.mark.parametrize("name", LINES)
+@pytest.mark.parametrize("name", ["between", "two directions", "two memories"])
 def test_a_foreign_function_that_changes_nothing_is_as_if_it_were_not_there(name, model):
     line = [part for part in LINES[name] if isinstance(part, tuple)]
     between = [part for pair in line for part in (pair, unchanged)]
@@ -156,13 +161,13 @@ def test_a_line_with_foreign_functions_costs_what_it_costs_without_and_remembers
     guided = wired(node(NODES["GuidancePAG"], model), (PERP, darker, APG, squashed, MOMENTUM))
     counter = Counter(guided)
     first = sample(counter.model)
-    assert (counter.rows, counter.calls) == (18, 6)
-    sample(guided, size=8, steps=3)
+    assert (counter.rows, counter.calls) == (12, 4)
+    sample(guided, size=16, steps=3)
     assert torch.equal(sample(guided), first)
 
 
 def test_a_batch_is_its_pictures_with_foreign_functions_between(model):
-    guided, noise = wired(model, (APG, darker, RESCALE)), latent(3)
+    guided, noise = wired(model, (APG, darker, RESCALE)), latent(3, 8)
     whole = sample(guided, noise=noise)
     for i in range(3):
         assert float((whole[i:i + 1] - sample(guided, noise=noise[i:i + 1])).abs().max()) < 1e-3
@@ -197,7 +202,7 @@ class SwappingGuider(comfy.samplers.CFGGuider):
 
 @pytest.mark.parametrize("line", [(PERP, RESCALE), (APG, darker, MIMIC)], ids=["ours", "foreign between"])
 def test_a_pack_that_swaps_the_cfg_function_is_followed_by_our_nodes(line, model):
-    right = sample(by_hand(swapping(model), line))  # BEFORE_swap
+    right = sample(by_hand(swapping(model), line))  # 0.00 for ours alone, 0.032 with a foreign function between before
     assert off(sample(wired(swapping(model), line)), right, sample(swapping(model))) < 1e-4
     assert off(sample(swapping(wired(model, line))), right, sample(swapping(model))) < 1e-4
 
@@ -209,7 +214,7 @@ def test_a_guider_that_swaps_the_cfg_function_is_followed_by_our_nodes(model):
         guider.original_conds, guider.cfg = plain.original_conds, plain.cfg
         return guided_by(guider)
 
-    line = (PERP, darker, RESCALE)  # BEFORE_guider
+    line = (PERP, darker, RESCALE)  # 1.10 of the effect before
     assert off(run(wired(model, line)), run(by_hand(model, line)), run(model)) < 1e-4
 
 
@@ -221,16 +226,16 @@ if hasattr(core, "CFGOverride"):  # hosts before 0.29 have none
         return core.CFGOverride.execute(model, cfg, start, end).result[0]
 
     OVERRIDDEN = {  # override after ours, of our effect, before
-        "APG": ("GuidanceAPG", {}),  # 1.96
-        "Perp-CFG": ("GuidancePerpCFG", {}),  # 2.04
-        "FDG": ("GuidanceFDG", {}),  # 2.00
-        "Mimic": ("GuidanceMimic", {"mimic_scale": 2.0}),  # 0.45
+        "APG": ("GuidanceAPG", {}),  # 2.01
+        "Perp-CFG": ("GuidancePerpCFG", {}),  # 2.01
+        "FDG": ("GuidanceFDG", {}),  # 1.99
+        "Mimic": ("GuidanceMimic", {"mimic_scale": 2.0}),  # 0.30
         "PAG": ("GuidancePAG", {}),  # 0.00
         "Rescale": ("GuidanceRescale", {}),  # 0.00
-        "perp-neg": ("GuidanceNegative", {"mode": "perp-neg"}),  # 1.26
-        "weighted": ("GuidanceNegative", {}),  # BEFORE_ovweighted
-        "Autoguidance": ("GuidanceAutoguidance", {}),  # 2.01
-        "half Autoguidance": ("GuidanceAutoguidance", {"share": 0.5}),  # BEFORE_ovhalf
+        "perp-neg": ("GuidanceNegative", {"mode": "perp-neg"}),  # 1.34
+        "weighted": ("GuidanceNegative", {}),  # 0.00
+        "Autoguidance": ("GuidanceAutoguidance", {}),  # 2.09
+        "half Autoguidance": ("GuidanceAutoguidance", {"share": 0.5}),  # 1.93
     }
     overridden = pytest.mark.parametrize("id, knobs", OVERRIDDEN.values(), ids=OVERRIDDEN)
 
@@ -244,7 +249,7 @@ if hasattr(core, "CFGOverride"):  # hosts before 0.29 have none
     @overridden
     def test_a_scale_of_1_in_part_of_the_run_is_1_there(id, knobs, model):
         """The wire order cannot matter, because nobody but CFGOverride sets a scale."""
-        after = sample(override(made(id, model, **knobs), 1.0, 0.5, 1.0))  # APG 0.012 of the picture, Autoguidance 0.10 before
+        after = sample(override(made(id, model, **knobs), 1.0, 0.5, 1.0))  # of the picture: APG 0.0007, perp-neg 0.002, Autoguidance 0.067, half of it 0.053 before
         right = sample(made(id, override(model, 1.0, 0.5, 1.0), **knobs))
         assert float((after - right).norm() / right.norm()) < 1e-5
 
@@ -262,7 +267,7 @@ if hasattr(core, "CFGOverride"):  # hosts before 0.29 have none
     def test_another_scale_counts_with_a_foreign_function_between(id, knobs, model):
         line = lambda m: node(NODES["GuidanceRescale"], post(made(id, m, **knobs), darker))
         right, without = sample(line(model), cfg=3.0), sample(model, cfg=3.0)
-        assert off(sample(override(line(model), 3.0)), right, without) < 1e-4  # BEFORE_ovforeign
+        assert off(sample(override(line(model), 3.0)), right, without) < 1e-4  # 0.78 and 0.80 of our effect before
 
 
 # ------------------------------------------------------------------------------------------------ scales first
@@ -284,14 +289,15 @@ CFG, CFGPP = "GuidanceCFG", "GuidanceCFGPlusPlus"
 LOSSES = {
     # Interval, then CFG++: 40 rows instead of 30, and 0.27 of the effect off before.
     "interval and CFG++": ((CFG, {"start": 0.2, "end": 0.7}), (CFGPP, {}), {"steps": 20}, 30),
-    # beta-CFG, then a scale: no curve, 0.021 of the effect (the push's length hides the rest) before.
-    "beta-CFG and a scale": (("GuidanceBetaCFG", {}), (CFG, {"scale": "7.5"}), {}, 12),
-    "flat pushes and a scale": (("GuidanceBetaCFG", {"gamma": 0.0}), (CFG, {"scale": "7.5"}), {}, 12),  # BEFORE_flat
-    "beta-CFG and CFG++": (("GuidanceBetaCFG", {"gamma": 0.0}), (CFGPP, {}), {}, 12),  # BEFORE_betapp
-    # The sampler's cfg 1, Autoguidance, then 2.5: 12 rows instead of 6, the weak model never asked before.
-    "Autoguidance and a scale": (("GuidanceAutoguidance", {}), (CFG, {"scale": "2.5"}), {"cfg": 1.0}, 6),
-    "budget and a scale": (("GuidanceBudget", {"rows": 9}), (CFG, {"scale": "5"}), {"cfg": 1.0}, 9),  # 12 rows before
-    "budget and interval": (("GuidanceBudget", {"rows": 9}), (CFG, {"start": 0.2, "end": 0.7}), {}, 9),  # 8 rows before
+    # beta-CFG, then a scale: no curve, 0.021 of the effect before.
+    "beta-CFG and a scale": (("GuidanceBetaCFG", {}), (CFG, {"scale": "7.5"}), {}, 8),
+    "flat pushes and a scale": (("GuidanceBetaCFG", {"gamma": 0.0}), (CFG, {"scale": "7.5"}), {}, 8),  # not the same before
+    "beta-CFG and CFG++": (("GuidanceBetaCFG", {"gamma": 0.0}), (CFGPP, {}), {}, 8),  # no curve at all before
+    # The sampler's cfg 1, Autoguidance, then 2.5: 8 rows instead of 4, the weak model never asked before.
+    "Autoguidance and a scale": (("GuidanceAutoguidance", {}), (CFG, {"scale": "2.5"}), {"cfg": 1.0}, 4),
+    "Autoguidance and CFG++": (("GuidanceAutoguidance", {}), (CFGPP, {}), {"cfg": 1.0}, 4),  # 8 rows before
+    "budget and a scale": (("GuidanceBudget", {"rows": 6}), (CFG, {"scale": "5"}), {"cfg": 1.0}, 6),  # 8 rows before
+    "budget and interval": (("GuidanceBudget", {"rows": 9}), (CFG, {"start": 0.2, "end": 0.7}), {"steps": 6}, 9),  # 8 rows before
 }
 
 
@@ -304,24 +310,24 @@ def test_no_strategy_is_lost_to_a_scale_that_is_set_after_it(name, model):
 
 
 def test_a_scale_after_autoguidance_asks_the_weak_model(model):
-    weak = Counter(tiny_model("eps", seed=9))
+    weak = Counter(tiny_model("eps", seed=9, family=OneLevelUNet))
     guided = node(NODES["GuidanceAutoguidance"], model, weak_model=weak.model)
     answer = sample(node(NODES[CFG], guided, scale="2.5"), cfg=1.0)
-    assert weak.calls == 6  # 0 before
+    assert weak.calls == 4  # 0 before
     assert torch.equal(answer, sample(guided, cfg=2.5))
 
 
 def test_the_curve_of_beta_cfg_is_on_the_scale_that_is_set(model):
     guided = node(NODES["GuidanceBetaCFG"], model, gamma=0.0)
     right = sample(guided, cfg=7.5)
-    assert torch.equal(sample(node(NODES[CFG], guided, scale="7.5"), cfg=3.0), right)  # BEFORE_curve
+    assert torch.equal(sample(node(NODES[CFG], guided, scale="7.5"), cfg=3.0), right)  # the curve was lost before
 
 
 @pytest.mark.parametrize("id", [id for id in STRATEGIES if id not in (CFG, CFGPP)])
-@pytest.mark.parametrize("setter", [(CFG, {"scale": "5", "end": 0.7}), (CFGPP, {})], ids=["CFG", "CFG++"])
-def test_wherever_the_scale_is_set_the_answer_is_the_same(id, setter, model):
-    (first, rows), (second, others) = both_orders(model, (id, {}), setter, cfg=1.0, steps=4, size=8)
-    assert rows == others  # BEFORE_wherever
+def test_wherever_the_scale_is_set_the_answer_is_the_same(id, model):
+    setter = (CFG, {"scale": "5", "end": 0.7})
+    (first, rows), (second, others) = both_orders(model, (id, {}), setter, cfg=1.0)
+    assert rows == others  # beta-CFG lost its curve, Autoguidance took 7 rows instead of 4 before
     assert torch.equal(first, second)
 
 
@@ -350,27 +356,25 @@ def scales(model, sampler, sigmas):
     """[(sigma, scale in force)] of every evaluation of a run on these sigmas."""
     seen = []
     looking = post(model, lambda args: seen.append((float(args["sigma"][0]), args["cond_scale"])) or args["denoised"])
-    noise = latent(1, 8)
+    noise = latent(1, 4)
     cfg_guider(looking).sample(noise, torch.zeros_like(noise), comfy.samplers.sampler_object(sampler), sigmas,
                                disable_pbar=True, seed=3)
     return seen
 
 
-# The mean scale of the evaluations between grid points; 15 steps of the normal scheduler, where euler's is 2.14 (eps),
-# and 20 steps, where it is 2.13 (flow).
+# Before, the mean scale of the evaluations between grid points, where the mean over euler's is 2.14 (eps, normal, 15 steps)
+# or 2.13 (flow, normal, 20 steps). None: they meet the grid, and were right.
 BETWEEN = {
-    ("eps", "dpm_2"): 4.17, ("eps", "dpmpp_sde"): 4.17, ("eps", "seeds_2"): 4.17, ("eps", "seeds_3"): 4.66,
-    ("flow", "dpm_2"): 4.25, ("flow", "dpmpp_sde"): 4.08, ("flow", "seeds_2"): 4.08, ("flow", "seeds_3"): 4.66,
-    ("flow", "dpmpp_2s_ancestral"): 46.41, ("eps", "dpmpp_2s_ancestral"): None, ("eps", "dpm_2_ancestral"): None,
-    ("eps", "heun"): None,  # None: only on the grid, and right before
+    ("eps", "dpm_2"): 4.17, ("eps", "dpmpp_sde"): 4.17, ("eps", "seeds_3"): 4.66, ("flow", "seeds_2"): 4.08,
+    ("flow", "seeds_3"): 4.66, ("flow", "dpmpp_2s_ancestral"): 46.41, ("eps", "dpmpp_2s_ancestral"): None,
+    ("eps", "dpm_2_ancestral"): None,
 }
 
 
 @pytest.mark.parametrize("kind, sampler", BETWEEN)
 def test_between_grid_points_cfgpp_has_the_gain_of_the_step(kind, sampler):
-    guided = node(NODES[CFGPP], tiny_model(kind))
-    steps = 15 if kind == "eps" else 20
-    sigmas = comfy.samplers.calculate_sigmas(guided.get_model_object("model_sampling"), "normal", steps)
+    guided = node(NODES[CFGPP], tiny_model(kind, family=OneLevelUNet))
+    sigmas = comfy.samplers.calculate_sigmas(guided.get_model_object("model_sampling"), "normal", 10)
     gains = [scale for _, scale in scales(guided, "euler", sigmas)]
     grid = sigmas.tolist()
     for sigma, scale in scales(guided, sampler, sigmas):
