@@ -176,7 +176,8 @@ KNOBS = [(id, given.id) for id, cls in STRATEGIES.items() for given in cls.input
 @pytest.mark.parametrize("id", STRATEGIES)
 @pytest.mark.parametrize("wrong", WRONG)
 def test_a_knob_that_is_nothing_like_one_is_refused_by_name(id, wrong, model):
-    """Before, of KNOBS_COUNT knobs: KNOBS_NUMBERS"""
+    """Of 83 knobs before: Python's own words from 62 for a dict, lists or a huge integer, from 61 for None, from 32 for
+    bytes; and nearly all others, such as choices and switches, took anything."""
     for knob in [knob for owner, knob in KNOBS if owner == id]:
         if (id, knob, wrong) == ("GuidanceCFG", "scale", "None"):
             continue  # empty: the sampler's cfg
@@ -226,18 +227,17 @@ def embeddings(tmp_path, monkeypatch):
 
 TOKENS = torch.ones(4, 16)
 FAULTS = {  # what is in the file, and a word of the fault
-    "NaN": ({"tokens": TOKENS * NAN}, "finite"),  # BEFORE_nan
-    "infinite": ({"tokens": TOKENS / 0}, "finite"),  # BEFORE_inf
-    "pooled NaN": ({"tokens": TOKENS, "pooled": torch.ones(16) * NAN}, "finite"),  # BEFORE_pooled
-    "no rows": ({"tokens": torch.zeros(0, 16)}, "(0, 16)"),  # BEFORE_rows
-    "no width": ({"tokens": torch.zeros(4, 0)}, "(4, 0)"),  # BEFORE_width
-    "bool": ({"tokens": TOKENS > 0}, "bool"),  # BEFORE_bool
-    "complex": ({"tokens": TOKENS.to(torch.complex64)}, "complex64"),  # BEFORE_complex
-    "integers": ({"tokens": TOKENS.long()}, "int64"),  # BEFORE_int
-    "empty": ({}, "tensor"),  # BEFORE_empty
-    "garbage": (b"not a header at all, and long enough", "safetensors"),  # BEFORE_garbage
-    "cut off": (b"\x40\x00\x00\x00\x00\x00\x00\x00{", "safetensors"),  # BEFORE_cut
-    "nothing": (b"", "safetensors"),  # BEFORE_nothing
+    "NaN": ({"tokens": TOKENS * NAN}, "finite"),  # a latent of NaN before
+    "infinite": ({"tokens": TOKENS / 0}, "finite"),  # a latent of NaN before
+    "pooled NaN": ({"tokens": TOKENS, "pooled": torch.ones(16) * NAN}, "finite"),  # taken before
+    "no rows": ({"tokens": torch.zeros(0, 16)}, "(0, 16)"),  # ZeroDivisionError in the sampler before
+    "no width": ({"tokens": torch.zeros(4, 0)}, "(4, 0)"),  # a sentence before, but in the sampler
+    "bool": ({"tokens": TOKENS > 0}, "bool"),  # taken before
+    "complex": ({"tokens": TOKENS.to(torch.complex64)}, "complex64"),  # taken before, without its imaginary part
+    "empty": ({}, "tensor"),  # a sentence before, but in the sampler
+    "garbage": (b"not a header at all, and long enough", "safetensors"),  # SafetensorError before, as the next two
+    "cut off": (b"\x40\x00\x00\x00\x00\x00\x00\x00{", "safetensors"),
+    "nothing": (b"", "safetensors"),
 }
 
 
@@ -257,7 +257,7 @@ def test_a_null_file_that_is_no_null_is_refused_at_the_node_with_its_fault(fault
 
 
 def test_the_demos_classifier_on_another_model_is_refused_at_the_node(model):
-    """BEFORE_classifier"""
+    """Torch's words about a convolution, out of the sampler, before: 4 channels where the judge sees 3."""
     judge = NODES["GuidanceDemoClassifier"].execute("color", "red").result[0]
     with pytest.raises(ValueError) as error:
         made("GuidanceClassifier", model, classifier=judge)
