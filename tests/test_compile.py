@@ -34,10 +34,11 @@ def twice_and_a_negative(model):
     return node(NODES["GuidanceNegative"], model, negative=prompt(7), mode="weighted")
 
 
-CASES = {  # what is off, of the effect, before
-    "PAG": pag,  # BEFORE_pag
-    "PAG from the middle on": lambda model: pag(model, scale="0:0, 0.5:3"),  # BEFORE_sched
-    "PAG twice and a negative": twice_and_a_negative,  # BEFORE_twice
+CASES = {  # the chain, the scales to try; and what was off, of the effect, before
+    # 1.00, without a word; in the two-level UNet of most tests torch.cat failed: "Sizes of tensors must match".
+    "PAG": (pag, [5.0, 1.0]),
+    "PAG from the middle on": (lambda model: pag(model, scale="0:0, 0.5:3"), [5.0]),  # 1.00: never weakened
+    "PAG twice and a negative": (twice_and_a_negative, [5.0]),  # 1.01
 }
 
 
@@ -53,11 +54,12 @@ def assert_compiled_is_as_without(guided, model, backend, scales):
 @pytest.mark.parametrize("name", CASES)
 def test_compiled_is_as_without(name, model):
     """"eager" traces and guards as every backend does, and compiles nothing."""
-    assert_compiled_is_as_without(CASES[name](model), model, "eager", [5.0, 1.0])
+    make, scales = CASES[name]
+    assert_compiled_is_as_without(make(model), model, "eager", scales)
 
 
 if shutil.which("g++") or shutil.which("clang++"):
 
     def test_compiled_by_inductor_is_as_without(model):
-        # BEFORE_inductor
-        assert_compiled_is_as_without(CASES["PAG from the middle on"](model), model, "inductor", [5.0])
+        make, scales = CASES["PAG from the middle on"]  # 1.00 of the effect before
+        assert_compiled_is_as_without(make(model), model, "inductor", scales)
