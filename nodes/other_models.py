@@ -6,7 +6,7 @@ from uuid import uuid4
 from comfy_api.latest import io
 
 from .. import guidance
-from .bridge.weak_model import add_weak_model
+from .bridge.weak_model import as_weak_model
 from .inputs import ClassifierType, number
 from .strategy import Strategy
 
@@ -31,8 +31,8 @@ class Autoguidance(Strategy):
 
     @classmethod
     def prepare(cls, model, weak_model, share):
-        patched, key = add_weak_model(model, weak_model, cls.node_id)
-        return patched, partial(guidance.autoguidance, key, share), {}
+        key = f"guidance_{uuid4().hex}"
+        return model, partial(guidance.autoguidance, key, share), {key: as_weak_model(weak_model, model, cls.node_id)}
 
 
 class Classifier(Strategy):

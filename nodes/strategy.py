@@ -60,10 +60,10 @@ class Strategy(io.ComfyNode):
         knobs = cls.check(knobs)
         if cls.when:
             knobs["window"] = Window(*(knobs.pop(input.id) for input in cls.when))
-        patched, recipe, conds = cls.prepare(model, **knobs)
+        patched, recipe, brought = cls.prepare(model, **knobs)
         node_id = getattr(cls.hidden, "unique_id", None)
         schedules = tuple((knob, partial(cls.applied, knobs, knob)) for knob in knobs.values() if isinstance(knob, Schedule))
-        return io.NodeOutput(attach(patched, cls.title, recipe, conds, node_id, schedules))
+        return io.NodeOutput(attach(patched, cls.title, recipe, brought, node_id, schedules))
 
     @classmethod
     def check(cls, knobs):
@@ -72,7 +72,7 @@ class Strategy(io.ComfyNode):
 
     @classmethod
     def prepare(cls, model, **knobs):
-        """From checked knobs to (model, recipe, further conditionings by key)."""
+        """From checked knobs to (model, recipe, further conditionings and models by key)."""
         return model, partial(cls.recipe, **knobs), {}
 
     @classmethod

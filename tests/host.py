@@ -17,8 +17,7 @@ from comfy_extras.nodes_perpneg import Guider_PerpNeg
 from pack.nodes import Guidance
 
 # Every node of the pack by its id, which never changes; where its class stands may.
-NODES = {cls.GET_SCHEMA().node_id: cls for cls in asyncio.run(Guidance().get_node_list())}
-
+NODES = {cls.define_schema().node_id: cls for cls in asyncio.run(Guidance().get_node_list())}
 TYPES = {"eps": ModelType.EPS, "v": ModelType.V_PREDICTION, "flow": ModelType.FLOW}
 CPU = torch.device("cpu")
 
@@ -36,6 +35,13 @@ class TinyUNet(comfy.supported_models_base.BASE):
     latent_format = comfy.latent_formats.SD15
 
 
+class OneLevelUNet(TinyUNet):
+    """The least that has three transformers: at input 1, in the middle, and at output 1."""
+
+    unet_config = {**TinyUNet.unet_config, "num_res_blocks": [1], "channel_mult": [1], "transformer_depth": [1],
+                   "transformer_depth_output": [1, 0]}
+
+
 def random_weights(network, seed):
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
@@ -47,8 +53,8 @@ def random_weights(network, seed):
     return network
 
 
-def tiny_model(kind="eps", seed=0):
-    config = TinyUNet(dict(TinyUNet.unet_config))
+def tiny_model(kind="eps", seed=0, family=TinyUNet):
+    config = family(dict(family.unet_config))
     model = comfy.model_base.BaseModel(config, TYPES[kind], device=CPU)
     random_weights(model.diffusion_model, seed)
     return comfy.model_patcher.ModelPatcher(model, CPU, CPU)

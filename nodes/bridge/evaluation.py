@@ -208,7 +208,9 @@ class Evaluation:
         if self.moment.rescaled:
             self.run.say_once(f"The chain chose the scale {self.moment.combined:g}, but {type(self.run.guider).__name__} or "
                               f"another node guides at {told:g}; what was told last counts.")
-        return [replace(moment, scale=float(told), skip=False) for moment in self.moments]
+        # What to ask for may depend on it, so this is planned again.
+        moments = Evaluation(self.run, self.run.plan(self.moment.sigma, float(told)), self.x).moments
+        return [replace(moment, scale=float(told), skip=False) for moment in moments]
 
     def predict(self, branches, args):
         """A forward of their own, for branches that the guider's batches could not carry."""

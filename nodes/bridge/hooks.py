@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import comfy.model_management
 import comfy.sampler_helpers
+from comfy.model_patcher import ModelPatcher
 from comfy.patcher_extension import WrappersMP
 
 from ...guidance.core import Recipe
@@ -33,12 +34,13 @@ class Link(NamedTuple):
     """One strategy on the wire.
 
     prompts: further CONDITIONINGs, by the keys that its Prompt branches name; or a function that makes one of the
-        guider's own prompt, as it is before the model processes it.
+        guider's own prompt, as it is before the model processes it. models: by the keys of its Weak branches.
     """
 
     name: str
     recipe: Recipe
     prompts: Mapping[str, list | Callable]
+    models: Mapping[str, ModelPatcher]
     node_id: str | None
     schedules: tuple[tuple[Schedule, Callable], ...] = ()  # its knobs that change over the run; see page.py
 
@@ -55,9 +57,14 @@ class Stretch:
         return args["denoised"] if run is None else run.answer(self, args)
 
 
-def attach(model, name, recipe, prompts=None, node_id=None, schedules=()):
-    """A clone of the model whose chain ends with one more strategy. The model that came in is not changed."""
-    for conditioning in (prompts or {}).values():
+def attach(model, name, recipe, brought=None, node_id=None, schedules=()):
+    """A clone of the model whose chain ends with one more strategy. The model that came in is not changed.
+
+    brought: the prompts and models of the Link, by their keys.
+    """
+    models = {key: value for key, value in (brought or {}).items() if isinstance(value, ModelPatcher)}
+    prompts = {key: value for key, value in (brought or {}).items() if key not in models}
+    for conditioning in prompts.values():
         if not callable(conditioning) and comfy.sampler_helpers.cond_has_hooks(conditioning):
             raise ValueError(f"{name} cannot take a conditioning with hooks (scheduled LoRAs or hooked ControlNets).")
     patched = model.clone()
@@ -68,7 +75,7 @@ def attach(model, name, recipe, prompts=None, node_id=None, schedules=()):
     others = patched.model_options.get(POST_CFG, [])
     if not others or not isinstance(others[-1], Stretch):
         patched.set_model_sampler_post_cfg_function(Stretch(len(links)))
-    patched.model_options[CHAIN] = (*links, Link(name, recipe, prompts or {}, node_id, schedules))
+    patched.model_options[CHAIN] = (*links, Link(name, recipe, prompts, models, node_id, schedules))
     return patched
 
 
@@ -82,6 +89,9 @@ def outer_sample(executor, noise, latent_image, sampler, sigmas, *args, **kwargs
     stretches = [function for function in options.get(POST_CFG, []) if isinstance(function, Stretch)]
     run = Run(guider, options[CHAIN], stretches, sampler, sigmas, kwargs.get("latent_shapes") or [noise.shape])
     options[RUN] = run
+    # First of all, so that whatever looks at the rows of a forward finds them told apart.
+    tellers = options["transformer_options"]["wrappers"][WrappersMP.APPLY_MODEL]
+    options["transformer_options"]["wrappers"][WrappersMP.APPLY_MODEL] = {CHAIN: tellers[CHAIN], **tellers}
     options[POST_CFG] = [*options.get(POST_CFG, []), run.end_answer]
     if options.get("context_handler") is not None:
         options["context_handler"] = AcrossWindows(options["context_handler"])
@@ -94,7 +104,12 @@ def prepare_sampling(executor, model, noise_shape, conds, *args, **kwargs):
     run = (kwargs.get("model_options") or {}).get(RUN)
     if run is None:
         return executor(model, noise_shape, conds, *args, **kwargs)
-    loaded, _, models = executor(model, noise_shape, {**conds, **run.prompts}, *args, **kwargs)
+    # For this call alone, because the host would make copies of them for other devices.
+    before, model.additional_models = model.additional_models, {**model.additional_models, **run.models}
+    try:
+        loaded, _, models = executor(model, noise_shape, {**conds, **run.prompts}, *args, **kwargs)
+    finally:
+        model.additional_models = before
     return loaded, conds, models
 
 

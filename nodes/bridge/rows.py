@@ -84,16 +84,17 @@ def labelled(labels, conds, model_options):
     options = {**model_options, "transformer_options": {**model_options.get("transformer_options", {}), LABELS: labels}}
     wrapper = options.get("model_function_wrapper")
     if wrapper is not None:
-        options["model_function_wrapper"] = lambda apply, args: wrapper(
-            apply, {**args, "cond_or_uncond": labels.kin(args["cond_or_uncond"])}
-        )
+        options["model_function_wrapper"] = lambda apply, args: wrapper(apply, {
+            **args, "cond_or_uncond": labels.kin(args["cond_or_uncond"]),
+            "c": {**args["c"], "transformer_options": told_apart(args["c"]["transformer_options"])},
+        })
     return conds, options
 
 
 def told_apart(transformer_options):
-    """The options of one forward, with its Rows, and with rows that other packs know."""
+    """The options of one forward, with its Rows, and with rows that other packs know. Twice is as good as once."""
     labels = transformer_options.get(LABELS)
     if labels is None:
         return transformer_options
     order = transformer_options["cond_or_uncond"]
-    return {**transformer_options, ROWS: labels.rows(order), "cond_or_uncond": labels.kin(order)}
+    return {**transformer_options, ROWS: labels.rows(order), "cond_or_uncond": labels.kin(order), LABELS: None}

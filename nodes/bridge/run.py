@@ -36,7 +36,8 @@ class Run:
             key: given(guider.conds) if callable(given) else comfy.sampler_helpers.convert_cond(given)
             for link in links for key, given in link.prompts.items()
         }
-        self.weak = weak_models(guider)
+        self.models = {key: [model] for link in links for key, model in link.models.items()}
+        self.weak = weak_models(guider, {key: model for key, (model,) in self.models.items()})
         self.evaluation = None  # planned and not yet answered
         self.calling = self.answered = False  # within a call of the guider; whether that call had an answer
         self.uuids, self.said, self.perturbed = {}, set(), {}
@@ -92,10 +93,11 @@ class Run:
         """The scale of the guider as the run begins, where the chain does not set another."""
         return read_scales(self.guider, 1, 0, self.say_once)[0]
 
-    def plan(self, sigma):
-        """A Moment for each stream. What one stream asks for, all of them get."""
-        step = self.timeline.locate(sigma)
-        scales = read_scales(self.guider, len(self.shapes), int(step), self.say_once)
+    def plan(self, sigma, scale=None):
+        """A Moment for each stream of the latent. scale: known already, and not to be read from the guider."""
+        scales = [scale] * len(self.shapes)
+        if scale is None:
+            scales = read_scales(self.guider, len(self.shapes), int(self.timeline.locate(sigma)), self.say_once)
         shares = [1.0 if scales[0] == 1 else (scale - 1) / (scales[0] - 1) for scale in scales]
         return [
             plan(self.timeline.moment(sigma, scale, share)) for plan, scale, share in zip(self.plans, scales, shares)

@@ -1,18 +1,13 @@
 """A weaker model beside the one that is sampled: loaded with it, given the same prompt, called on its own."""
 
-from uuid import uuid4
-
 import comfy.model_patcher
 import comfy.sampler_helpers
 import comfy.samplers
 
-from .guider import name_of, prompts_of, without
+from .guider import prompts_of, without
 
-PREFIX = "guidance_weak_"  # of the keys under which a model keeps its weak models, for the host to load them with it
-
-
-def add_weak_model(model, weak, strategy):
-    """(a clone of the model that has the weak model beside it, the weak model's key)."""
+def as_weak_model(weak, model, strategy):
+    """The weak model, fit to stand beside the model. Raises ValueError with one sentence where it is not."""
     main, other = model.model, weak.model
     if type(main.latent_format) is not type(other.latent_format):
         raise ValueError(f"{strategy}: weak_model works on {type(other.latent_format).__name__} latents and model on "
@@ -20,12 +15,9 @@ def add_weak_model(model, weak, strategy):
     if main.model_type != other.model_type and "FLOW" in f"{main.model_type} {other.model_type}":
         raise ValueError(f"{strategy}: weak_model is a {other.model_type.name} model and model a {main.model_type.name} "
                          "model, which have no common noise levels.")
-    if other is main:
-        weak = loaded_again(weak, strategy)
-    key = PREFIX + uuid4().hex
-    patched = model.clone()
-    patched.set_additional_models(key, [weak])
-    return patched, key
+    weak = loaded_again(weak, strategy) if other is main else weak.clone()
+    weak.remove_additional_models("multigpu")  # which the host would take for those of the main model
+    return weak
 
 
 def loaded_again(patcher, strategy):
@@ -38,10 +30,9 @@ def loaded_again(patcher, strategy):
     return patcher.clone(model_override=fresh.get_clone_model_override())
 
 
-def weak_models(guider):
-    """The guider's weak models by key, each with the prompts as they are before the model they are for processes them."""
-    models = guider.model_patcher.additional_models
-    return {key: WeakModel(models[key][0], prompts_of(guider)) for key in models if key.startswith(PREFIX)}
+def weak_models(guider, models):
+    """The weak models by key, each with the prompts as they are before the model they are for processes them."""
+    return {key: WeakModel(patcher, prompts_of(guider)) for key, patcher in models.items()}
 
 
 class WeakModel:
@@ -56,23 +47,23 @@ class WeakModel:
 
     def begin(self, guider, noise, sigmas, inputs):
         """inputs: latent_image, denoise_mask, seed and latent_shapes, as the host prepared them for the sampler."""
-        self.guider = guider
         self.options["transformer_options"]["sample_sigmas"] = sigmas
         if "context_handler" in guider.model_options:  # or it would see the whole latent and not its windows
             self.options["context_handler"] = guider.model_options["context_handler"]
         self.patcher.pre_run()
+        self.known = {}
         for name, cond in self.prompts.items():
             # The main model has started the ControlNets, which know no other.
             bare = [without(entry, "control") for entry in cond]
             made = comfy.samplers.process_conds(self.patcher.model, noise, {name: bare}, noise.device, **inputs)[name]
-            self.prompts[name] = [
+            self.known[id(guider.conds[name])] = [
                 {**after, "control": before["control"]} if "control" in before else after
                 for after, before in zip(made, cond)
             ]
 
     def predict(self, cond, x, sigma):
         """For the prompt which the main model knows as `cond`."""
-        prompt = self.prompts.get(name_of(self.guider, cond)) or next(iter(self.prompts.values()))
+        prompt = self.known.get(id(cond)) or next(iter(self.known.values()))
         return comfy.samplers.calc_cond_batch(self.patcher.model, [prompt], x, sigma, self.options)[0]
 
     def end(self):
