@@ -3,21 +3,24 @@
 import dataclasses
 from collections.abc import Sequence
 from math import isfinite
+from numbers import Real
 
 from comfy_api.latest import io
 
-from ..guidance.schedule import Schedule, parse, per_step
+from ..guidance.schedule import Schedule, ScheduleError, parse, per_step
 
 ScheduleType = io.Custom("GUIDANCE_SCHEDULE")
 ClassifierType = io.Custom("GUIDANCE_CLASSIFIER")
 CurveType = io.Custom("CURVE")  # ComfyUI's own curves, from 0.18 on
 SCHEDULE_TYPES = [ScheduleType, CurveType]
+LONGEST = 60  # characters of a wrong value that a sentence quotes
 
 
 def number(id, default, low, high, tooltip, step=0.01):
-    """A number in [low, high] that may change over the run: a widget that also takes a schedule's link."""
+    """A number in [low, high] that may change over the run: a widget that also takes the link of a schedule, or of its
+    text."""
     widget = io.Float.Input(id, default=default, min=low, max=high, step=step, tooltip=tooltip)
-    return io.MultiType.Input(widget, types=[io.Float, *SCHEDULE_TYPES])
+    return io.MultiType.Input(widget, types=[io.Float, io.String, *SCHEDULE_TYPES])
 
 
 def strength(tooltip="How much of the effect to apply. 0 is off."):
@@ -45,24 +48,75 @@ def checked(inputs, knobs):
 
 
 def check(input, value):
+    """One knob as recipes take it. Raises ValueError with one sentence that names it."""
     widget = getattr(input, "input_override", None) or input
     schedulable = widget is not input
-    if schedulable:
-        value = as_schedule(value)
-    if not isinstance(widget, (io.Float.Input, io.Int.Input)):
+    if value is None and input.optional:
         return value
+    if isinstance(widget, io.Combo.Input):
+        allowed = [str(option) for option in widget.options or []]
+        if not isinstance(value, str) or value not in allowed:
+            raise wrong(input, value, f"one of {', '.join(allowed)}")
+    elif isinstance(widget, io.Boolean.Input):
+        if value not in (True, False):
+            raise wrong(input, value, "true or false")
+    elif isinstance(widget, io.String.Input) and (isinstance(value, str) or not schedulable):
+        if not isinstance(value, str):
+            raise wrong(input, value, "a text")
+    elif isinstance(widget, (io.Float.Input, io.Int.Input)):
+        return in_range(input, widget, as_number(input, value, schedulable))
+    elif schedulable:
+        return as_number(input, value, schedulable)
+    return value
+
+
+def as_number(input, value, schedulable):
+    """A number, or a Schedule where there may be one: from numbers, texts, lists and ComfyUI's curves."""
+    allowed = "a number or a schedule" if schedulable else "a number"
+    if schedulable:
+        try:
+            value = as_schedule(value)
+        except (TypeError, ValueError, KeyError, IndexError, OverflowError):
+            raise wrong(input, value, allowed) from None
     if isinstance(value, str):
         try:
-            value = float(value)
+            return float(value)
         except ValueError:
             if not schedulable:
-                raise ValueError(f"{input.id} is {value!r}; it has to be a number.") from None
-            value = parse(value)
-    values = [y for _, y in value.points] if isinstance(value, Schedule) else [value]
-    for y in values:
-        if not isfinite(y) or not widget.min <= y <= widget.max:
-            raise ValueError(f"{input.id} is {y:g}; it has to be between {widget.min:g} and {widget.max:g}.")
+                raise wrong(input, value, allowed) from None
+            return text_schedule(input, value)
+    if isinstance(value, Schedule) and schedulable:
+        return value
+    if not isinstance(value, Real):
+        raise wrong(input, value, allowed)
     return value
+
+
+def text_schedule(input, text):
+    """The Schedule that a text means; what is wrong with it is said of the input."""
+    try:
+        return parse(text)
+    except ScheduleError as error:
+        raise ValueError(f"{input.id}: {error}") from None
+
+
+def in_range(input, widget, value):
+    low, high = (-float("inf") if widget.min is None else widget.min), (float("inf") if widget.max is None else widget.max)
+    for y in [y for _, y in value.points] if isinstance(value, Schedule) else [value]:
+        if not low <= y <= high or (isinstance(y, float) and not isfinite(y)):
+            raise wrong(input, y, f"between {widget.min:g} and {widget.max:g}")
+    return value
+
+
+def wrong(input, value, allowed):
+    """The one sentence about a value that an input does not take."""
+    try:
+        found = f"{value:g}" if isinstance(value, float) else repr(value)
+    except (ValueError, TypeError):  # a number too long to write
+        found = f"a {type(value).__name__}"
+    if len(found) > LONGEST:
+        found = f"{found[:LONGEST]}..."
+    return ValueError(f"{input.id} is {found}; it has to be {allowed}.")
 
 
 def as_schedule(value):
@@ -74,7 +128,7 @@ def as_schedule(value):
         if type(value).__name__ in ("LinearCurve", "MonotoneCubicCurve"):
             return Schedule(_one_each(value.points), "linear" if type(value).__name__ == "LinearCurve" else "smooth")
         return Schedule(tuple((i / 100, value.interp(i / 100)) for i in range(101)))
-    if isinstance(value, Sequence) and not isinstance(value, str):
+    if isinstance(value, Sequence) and not isinstance(value, (str, bytes)):
         return per_step([float(y) for y in value])
     return value
 

@@ -9,6 +9,7 @@ from comfy_api.latest import io
 from safetensors.torch import load_file
 
 from .. import guidance
+from .bridge.guider import is_negative
 from .inputs import number, window
 from .strategy import Strategy
 
@@ -80,9 +81,18 @@ class Null(Strategy):
 
     @classmethod
     def define_schema(cls):
+        cls.list_files()
+        return super().define_schema()
+
+    @classmethod
+    def check(cls, knobs):
+        cls.list_files()
+        return super().check(knobs)
+
+    @classmethod
+    def list_files(cls):
         files = [name for name in folder_paths.get_filename_list("embeddings") if name.endswith(".safetensors")]
         next(given for given in cls.inputs if given.id == "embedding").options = [NO_FILE, *files]
-        return super().define_schema()
 
     @classmethod
     def prepare(cls, model, null, seed, embedding, window, clip=None):
@@ -101,8 +111,7 @@ class Null(Strategy):
 def from_prompt(null, conds):
     """The guider's prompt with everything that its text became replaced; areas, masks and the like stay."""
     made = []
-    prompts = [name for name in conds if "negative" not in name]
-    for entry in conds.get("positive") or conds[prompts[0]]:
+    for entry in conds.get("positive") or next(cond for name, cond in conds.items() if not is_negative(name)):
         entry = {**entry, "uuid": uuid4(), "prompt_type": "negative"}
         for name in ("cross_attn", "pooled_output", "conditioning_lyrics"):
             if entry.get(name) is not None:
@@ -141,11 +150,24 @@ def learned(null, name, value):
 
 
 def read_null(name):
-    """The tensors of an embedding file, without a batch dimension of 1."""
+    """The tensors of an embedding file, without a batch dimension of 1, as floats."""
     path = None if name == NO_FILE or not name.endswith(".safetensors") else folder_paths.get_full_path("embeddings", name)
     if path is None:
         raise ValueError(f"GuidanceNull: embedding is {name!r}; it has to be a .safetensors file in the embeddings folder.")
-    tensors = load_file(path)
+    try:
+        tensors = load_file(path)
+    except Exception:  # of several kinds, none of them documented
+        raise ValueError(f"GuidanceNull: {name} is damaged, or no safetensors file.") from None
+    if not any(tensor.ndim in (2, 3) for tensor in tensors.values()):
+        raise ValueError(f"GuidanceNull: {name} has no tensor (tokens, width).")
+    for tensor in tensors.values():
+        if not tensor.is_floating_point():
+            raise ValueError(f"GuidanceNull: {name} holds {str(tensor.dtype).removeprefix('torch.')}; it has to hold "
+                             "floating point numbers.")
+        if 0 in tensor.shape:
+            raise ValueError(f"GuidanceNull: {name} holds an empty tensor of shape {tuple(tensor.shape)}.")
+        if not tensor.float().isfinite().all():
+            raise ValueError(f"GuidanceNull: {name} holds numbers that are not finite.")
     return {key: tensor[0] if tensor.ndim == 3 and len(tensor) == 1 else tensor for key, tensor in tensors.items()}
 
 

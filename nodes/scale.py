@@ -5,7 +5,7 @@ from functools import partial
 from comfy_api.latest import io
 
 from .. import guidance
-from .inputs import SCHEDULE_TYPES, check, number, window
+from .inputs import SCHEDULE_TYPES, check, number, text_schedule, window
 from .strategy import Strategy
 
 
@@ -28,15 +28,15 @@ class CFG(Strategy):
         ),
         *when,
     ]
-    number = io.Float.Input("scale", min=-100.0, max=100.0)
+    allowed = number("scale", 1.0, -100.0, 100.0, "")
 
     @classmethod
     def check(cls, knobs):
         knobs = super().check(knobs)
         scale = knobs.get("scale")
         if isinstance(scale, str):
-            scale = guidance.parse(scale) if scale.strip() else None
-        return {**knobs, "scale": scale if scale is None else check(cls.number, scale)}
+            scale = text_schedule(cls.allowed, scale) if scale.strip() else None
+        return {**knobs, "scale": scale if scale is None else check(cls.allowed, scale)}
 
     @classmethod
     def prepare(cls, model, scale, window):

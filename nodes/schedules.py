@@ -13,7 +13,7 @@ from ..guidance.presets import PRESETS, preset as ready_made
 from ..guidance.schedule import Schedule, ScheduleError, parse
 from ..guidance.schedule_math import POINTWISE, combine, concatenate, reverse, shift
 from .bridge.noise_levels import percent_of
-from .inputs import ScheduleType, check, number, schema
+from .inputs import ScheduleType, checked, number, schema
 from .plot import plot
 
 LOW, HIGH = -1000.0, 1000.0
@@ -43,7 +43,7 @@ class ScheduleNode(io.ComfyNode):
 
     @classmethod
     def execute(cls, **knobs):
-        made = cls.make(**knobs)
+        made = cls.make(**checked(cls.inputs, knobs))
         return io.NodeOutput(replace(made, source=getattr(cls.hidden, "unique_id", None)), str(made))
 
     @classmethod
@@ -129,7 +129,7 @@ class Math(ScheduleNode):
 
     @classmethod
     def make(cls, operation, a, b, amount):
-        a, b = (_schedule(check(knob, value)) for knob, value in zip(cls.inputs[1:], (a, b)))
+        a, b = _schedule(a), _schedule(b)
         if operation == "shift":
             return shift(a, amount)
         if operation == "reverse":
@@ -140,6 +140,16 @@ class Math(ScheduleNode):
 
 
 class Preview(io.ComfyNode):
+    inputs = [
+        number("schedule", 7.5, LOW, HIGH, "A schedule, or what stands for one."),
+        io.Model.Input("model"),
+        io.Combo.Input("scheduler", options=comfy.samplers.SCHEDULER_NAMES, tooltip="The KSampler's."),
+        io.Int.Input("steps", default=20, min=1, max=1000, tooltip="The KSampler's."),
+        io.Float.Input("denoise", default=1.0, min=0.01, max=1.0, step=0.01, tooltip="The KSampler's."),
+        io.Float.Input("off", default=1.0, min=LOW, max=HIGH, step=0.1, tooltip="The value that does nothing, and costs "
+                       "nothing: 1 for a cfg, 0 for PAG and everything else that is added."),
+    ]
+
     @classmethod
     def define_schema(cls):
         return schema(
@@ -149,22 +159,15 @@ class Preview(io.ComfyNode):
             description="Draws a schedule over the real steps of a run: the value used at each, its percent and sigma, and how "
                         "many rows guidance takes. Runs no model.",
             search_aliases=["plot schedule", "show schedule", "sigmas", "cfg plot"],
-            inputs=[
-                number("schedule", 7.5, LOW, HIGH, "A schedule, or what stands for one."),
-                io.Model.Input("model"),
-                io.Combo.Input("scheduler", options=comfy.samplers.SCHEDULER_NAMES, tooltip="The KSampler's."),
-                io.Int.Input("steps", default=20, min=1, max=1000, tooltip="The KSampler's."),
-                io.Float.Input("denoise", default=1.0, min=0.01, max=1.0, step=0.01, tooltip="The KSampler's."),
-                io.Float.Input("off", default=1.0, min=LOW, max=HIGH, step=0.1, tooltip="The value that does nothing, and costs "
-                               "nothing: 1 for a cfg, 0 for PAG and everything else that is added."),
-            ],
+            inputs=cls.inputs,
             outputs=[io.Image.Output()],
             is_output_node=True,
         )
 
     @classmethod
-    def execute(cls, schedule, model, scheduler, steps, denoise, off):
-        schedule = _schedule(check(number("schedule", 7.5, LOW, HIGH, ""), schedule))
+    def execute(cls, model, **knobs):
+        schedule, scheduler, steps, denoise, off = checked(cls.inputs, knobs).values()
+        schedule = _schedule(schedule)
         timeline = timeline_of(model, scheduler, steps, denoise)
         moments = timeline.moments(off)
         values = [schedule(moment) for moment in moments]

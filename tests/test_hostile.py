@@ -83,11 +83,11 @@ def test_with_a_page_every_schedule_runs_and_the_page_is_told_what_was_applied(i
     low, high = (widget.min, widget.max) if isinstance(widget, io.Float.Input) else (-100, 100)
     first = widget.default if isinstance(widget.default, float) else 5.0
     last = first + 0.4 if first + 0.4 <= high else max(first - 0.4, low)
-    text = f"0:{first}, 3:{last} steps"
+    text = f"0:{first}, 3:{round(last, 3)} steps"
     answer = sample(made(id, model, **{given.id: from_node(text, "12")}))
     rows = told(page, "12")
-    assert [row[2] for row in rows] == [0, 1, 2, 3]
-    assert [row[3] for row in rows] == pytest.approx([parse(text).value(step) for step in range(4)], rel=1e-6)
+    assert [row["step"] for row in rows] == [0, 1, 2, 3]
+    assert [row["value"] for row in rows] == pytest.approx([parse(text).value(step) for step in range(4)], rel=1e-6)
     json.dumps(page, allow_nan=False)
     assert torch.equal(answer, sample(made(id, model, **{given.id: text})))
 
@@ -258,7 +258,7 @@ def test_a_null_file_that_is_no_null_is_refused_at_the_node_with_its_fault(fault
 
 def test_the_demos_classifier_on_another_model_is_refused_at_the_node(model):
     """Torch's words about a convolution, out of the sampler, before: 4 channels where the judge sees 3."""
-    judge = NODES["GuidanceDemoClassifier"].execute("color", "red").result[0]
+    judge = NODES["GuidanceDemoClassifier"].execute(attribute="color", value="red").result[0]
     with pytest.raises(ValueError) as error:
         made("GuidanceClassifier", model, classifier=judge)
     assert_one_sentence(error.value, "channels", "4", "3")

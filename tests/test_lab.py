@@ -118,7 +118,7 @@ def test_weights_in_the_prompt_change_that_word(loaded):
 def test_the_node_gives_a_model_of_the_kind_asked_for():
     assert demo_model.DemoModel.GET_SCHEMA().node_id == "GuidanceDemoModel"
     for prediction, kind in demo_model.TYPES.items():
-        model, clip, vae = demo_model.DemoModel.execute(prediction).result
+        model, clip, vae = demo_model.DemoModel.execute(prediction=prediction).result
         assert model.model.model_type.name == kind
         assert (type(clip).__name__, type(vae).__name__) == ("CLIP", "VAE")
 

@@ -17,7 +17,7 @@ import torch
 from comfy.patcher_extension import WrappersMP
 from comfy_extras.nodes_model_downscale import PatchModelAddDownscale
 from pack.guidance.classifier import gradient
-from pack.guidance.core import Step, Timeline
+from pack.guidance.core import Timeline
 from pack.nodes.demo import judge
 from pack.lab import demo as lab_demo
 from pack.nodes.prompts import CADS, Null, from_prompt, independent, mean, zeros
@@ -26,8 +26,8 @@ from pack.nodes.bridge.guider import embedded
 from pack.nodes.demo.model import load
 from pack.nodes.likeness import LikenessNode
 from pack.nodes.other_models import Autoguidance, Classifier
-from pack.nodes.demo.classifier import DemoClassifier, judged
-from pack.nodes.bridge.run import Run
+from pack.nodes.demo.classifier import DemoClassifier, Judged
+from pack.nodes.bridge.evaluation import Evaluation
 from pack.nodes.fewer_rows import Adaptive, Alternate, Budget, Compress
 from pack.nodes.scale import CFG
 from pack.nodes.perturbed import PAG
@@ -181,12 +181,11 @@ def test_on_a_trained_model_with_many_steps_reusing_the_direction_is_nearer_to_c
 
 
 def test_packed_streams_leave_the_negative_out_only_together():
-    always, never = Step(lambda moment: replace(moment, skip=True)), Step()
-    run = Run.__new__(Run)
-    run.timeline = Timeline((2.0, 1.0, 0.0))
-    for streams, skips in [((always, always), True), ((always, never), False), ((never, always), False)]:
-        run.streams = streams
-        assert run.plan(2.0, 7.0).skips is skips
+    leaves_out, keeps = ([Timeline((2.0, 1.0, 0.0)).moment(2.0, 7.0)] for _ in range(2))
+    leaves_out = [replace(leaves_out[0], skip=True)]
+    run = SimpleNamespace(guider=SimpleNamespace(conds={}))
+    for moments, skips in [(leaves_out * 2, True), (leaves_out + keeps, False), (keeps + leaves_out, False)]:
+        assert all(moment.skips is skips for moment in Evaluation(run, moments, None).moments)
 
 
 def test_a_negative_that_is_out_of_its_range_does_not_stop_adaptive_guidance(model):
@@ -507,8 +506,8 @@ def test_every_region_is_noised(model):
 
 
 def test_a_model_without_cross_attention_says_so(model, caplog, monkeypatch):
-    assert embedded({"positive": [{"model_conds": {}}]}, lambda y: y, 1) is None
-    monkeypatch.setattr("pack.nodes.host.embedded", lambda *given: None)
+    assert embedded([{"model_conds": {}}], lambda y: y, 1) is None
+    monkeypatch.setattr("pack.nodes.bridge.evaluation.embedded", lambda *given: None)
     with caplog.at_level(logging.WARNING):
         answer = sample(node(CADS, model))
     assert torch.equal(answer, sample(model))
@@ -538,7 +537,7 @@ def demo():
 @pytest.mark.parametrize("attribute, value", [("color", "green"), ("shape", "ring"), ("background", "white")])
 def test_the_demo_classifier_turns_unprompted_pictures_into_what_it_is_told(attribute, value, demo):
     with torch.inference_mode():  # as the host runs its nodes
-        wanted = DemoClassifier.execute(attribute, value).result[0]
+        wanted = DemoClassifier.execute(attribute=attribute, value=value).result[0]
         how = dict(cfg=1.0, steps=12, noise=demo.noise(12), positive=demo.encode(""), negative=demo.encode(""))
         guided, plain = (
             sample(m, **how) for m in (node(Classifier, demo.model, classifier=wanted, scale=20.0), demo.model)
@@ -559,14 +558,14 @@ def test_the_demo_classifier_is_the_judge_at_any_size():
     pictures = 2 * torch.rand(3, 3, 32, 32) - 1
     rows, _ = judge.load()((pictures + 1) / 2)
     for i in range(4):
-        close(judged(i, 1, pictures, 1.0), rows[i].log_softmax(1)[:, 1])
+        close(Judged(i, 1)(pictures, 1.0), rows[i].log_softmax(1)[:, 1])
     bigger = pictures.repeat_interleave(2, 2).repeat_interleave(2, 3)
-    close(judged(1, 2, bigger, 1.0), judged(1, 2, pictures, 1.0))
+    close(Judged(1, 2)(bigger, 1.0), Judged(1, 2)(pictures, 1.0))
 
 
 def test_a_value_that_the_attribute_does_not_have_is_refused():
     with pytest.raises(ValueError, match="one of circle, square") as error:
-        DemoClassifier.execute("shape", "red")
+        DemoClassifier.execute(attribute="shape", value="red")
     assert "\n" not in str(error.value)
 
 

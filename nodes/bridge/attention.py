@@ -15,11 +15,11 @@ from .rows import ROWS
 INSTALLED = "guidance_attention"  # in the model's transformer_options
 
 
-def identity(q, k, v):
+def identity(q, k, v, layer):
     """Attention in which each token looks only at itself (PAG)."""
     if q.shape != v.shape:
-        raise ValueError(f"Perturbed attention (PAG) cannot act where another pack has merged tokens: {q.shape[1]} look and "
-                         f"{v.shape[1]} are looked at. Choose other layers, or leave out the node that merges tokens.")
+        raise ValueError(f"Perturbed attention (PAG) cannot act in layer {layer}, where another node merges tokens ({q.shape[1]} "
+                         f"look and {v.shape[1]} are looked at): choose other layers, or leave that node out.")
     return v
 
 
@@ -54,7 +54,10 @@ def override(previous, attend, q, k, v, *args, **kwargs):
     attend = attend if previous is None else partial(previous, attend)
     options = kwargs.get("transformer_options") or {}
     rows = options.get(ROWS)
-    branches = perturbed(rows, options) if rows is not None and rows.in_self_attention else []
+    if rows is None or not rows.in_self_attention:
+        return attend(q, k, v, *args, **kwargs)
+    layer = layer_name(options)
+    branches = [perturbs(label.branch, layer) for label in rows.labels]
     if not any(branches):
         return attend(q, k, v, *args, **kwargs)
     size = q.shape[0] // len(branches)
@@ -64,7 +67,7 @@ def override(previous, attend, q, k, v, *args, **kwargs):
         part = slice(group[0] * size, (group[-1] + 1) * size)
         if branch is not None:
             rows.perturbed.add(branch)
-            out.append(KINDS[branch.kind](q[part], k[part], v[part]))
+            out.append(KINDS[branch.kind](q[part], k[part], v[part], layer))
         else:
             # Another pack's override must see options that fit the rows it is given.
             kwargs["transformer_options"] = narrowed(options, group)
@@ -72,10 +75,9 @@ def override(previous, attend, q, k, v, *args, **kwargs):
     return torch.cat(out)
 
 
-def perturbed(rows, options):
-    """For each row of the batch, the branch that perturbs it in this layer, or None."""
-    layer, branches = layer_name(options), (label.branch for label in rows.labels)
-    return [branch if isinstance(branch, Perturbed) and layer in branch.layers else None for branch in branches]
+def perturbs(branch, layer):
+    """The branch, if it perturbs this layer, or None."""
+    return branch if isinstance(branch, Perturbed) and layer in branch.layers else None
 
 
 def narrowed(options, group):

@@ -9,7 +9,7 @@ import comfy.utils
 import torch
 
 from ...guidance.core import UNCOND, Perturbed, Prompt, Weak, begin
-from .guider import active, coverage, embedded, has_scale_pair, is_prompt, negative_of, places, reaches_all, stand_ins
+from .guider import active, coverage, embedded, has_scale_pair, is_prompt, name_of, negative_of, places, reaches_all, stand_ins
 from .rows import Label, Labels, arranged, labelled
 
 RUN = "guidance_run"  # in model_options: the run that they belong to; without one, a batch is left as it is
@@ -35,6 +35,7 @@ class Evaluation:
                          "negative prompt on the main model has no effect; weighted and perp-neg have.")
         self.base = self.against = self.cond = self.uncond = self.states = None
         self.branches, self.edited = {}, {}
+        self.unguided = False  # whether even what guidance starts from is the prompt
 
     @property
     def moment(self):
@@ -143,6 +144,7 @@ class Evaluation:
                 continue
             if absent[0]:
                 filled[i] = other.clone()
+                self.unguided |= name_of(self.run.guider, conds[i]) == "empty_negative_prompt" and absent[1]
             elif not reaches_all(used[i]):
                 other = self.branches.pop(UNCOND, other)
                 filled[i] = torch.where(coverage(used[i], self.x, timestep), predictions[i], other)
@@ -152,6 +154,8 @@ class Evaluation:
 
     def advance(self, pieces, args):
         """The answer after a stretch of the chain. args: what the host tells a post-cfg function."""
+        if self.unguided and self.states is None:
+            args = {**args, "denoised": args["cond_denoised"]}  # PerpNegGuider's own is NaN then
         denoised = args["denoised"]
         if self.states is None:
             self.states = self.start(args)
@@ -203,9 +207,11 @@ class Evaluation:
         """The moments at the scale with which the host has really combined: another pack, or the guider itself, may
         have chosen another one than the chain did."""
         told = args.get("cond_scale")
-        if told is None or has_scale_pair(self.run.guider) or isclose(told, self.moment.combined, rel_tol=1e-6):
+        if told is None or has_scale_pair(self.run.guider):
             return self.moments
-        if self.moment.rescaled:
+        if isclose(told, self.moment.combined, rel_tol=1e-6) and not self.run.overwritten():
+            return self.moments
+        if self.moment.rescaled and not self.moment.skip:
             self.run.say_once(f"The chain chose the scale {self.moment.combined:g}, but {type(self.run.guider).__name__} or "
                               f"another node guides at {told:g}; what was told last counts.")
         # What to ask for may depend on it, so this is planned again.

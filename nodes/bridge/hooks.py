@@ -104,12 +104,7 @@ def prepare_sampling(executor, model, noise_shape, conds, *args, **kwargs):
     run = (kwargs.get("model_options") or {}).get(RUN)
     if run is None:
         return executor(model, noise_shape, conds, *args, **kwargs)
-    # For this call alone, because the host would make copies of them for other devices.
-    before, model.additional_models = model.additional_models, {**model.additional_models, **run.models}
-    try:
-        loaded, _, models = executor(model, noise_shape, {**conds, **run.prompts}, *args, **kwargs)
-    finally:
-        model.additional_models = before
+    loaded, _, models = executor(model, noise_shape, {**conds, **run.brought()}, *args, **kwargs)
     return loaded, conds, models
 
 

@@ -11,10 +11,10 @@ import comfy.samplers
 
 from ...guidance.core import Timeline, chain
 from .evaluation import Evaluation
-from .guider import bypasses_planning, having, planned_values, read_scales, without
+from .guider import bypasses_planning, having, planned_values, prompts_of, read_scales, without
 from .noise_levels import landing_of, percent_of, space_of
 from .page import Page
-from .weak_model import weak_models
+from .weak_model import WeakModel
 
 log = logging.getLogger("comfyui-guidance")
 
@@ -36,10 +36,12 @@ class Run:
             key: given(guider.conds) if callable(given) else comfy.sampler_helpers.convert_cond(given)
             for link in links for key, given in link.prompts.items()
         }
-        self.models = {key: [model] for link in links for key, model in link.models.items()}
-        self.weak = weak_models(guider, {key: model for key, (model,) in self.models.items()})
+        self.weak = {
+            key: WeakModel(model, prompts_of(guider)) for link in links for key, model in link.models.items()
+        }
         self.evaluation = None  # planned and not yet answered
         self.calling = self.answered = False  # within a call of the guider; whether that call had an answer
+        self.values = {}  # what the guider has been given for this call
         self.uuids, self.said, self.perturbed = {}, set(), {}
         self.bypassed = bypasses_planning(guider)
         # A copy on the CPU, so that asking it never waits for the device.
@@ -51,6 +53,7 @@ class Run:
             sigma_at=lru_cache(None)(lambda percent: float(sampling.percent_to_sigma(percent))),
             landing=landing_of(sampler, sampling, self.say_once),
         )
+        self.scales = read_scales(guider, len(shapes), 0, self.say_once)  # the guider's own, at the last evaluation
         self.page = Page(self)
 
     def __enter__(self):
@@ -63,6 +66,12 @@ class Run:
                 self.say_once(f"Attention guidance had no effect: none of {', '.join(sorted(branch.layers))} asked for the "
                               "attention override, so another pack has replaced it or these layers.")
         comfy.sampler_helpers.cleanup_models(self.prompts, [])
+
+    def brought(self):
+        """What the host has to load beside its own, as conditionings, which may come with models."""
+        models = [model.patcher for model in self.weak.values()]
+        bearer = next(entry for cond in self.guider.conds.values() for entry in cond)
+        return {**self.prompts, "guidance_models": [{**bearer, "additional_models": models}]}
 
     @contextmanager
     def prepared(self, noise, sigmas, **inputs):
@@ -88,16 +97,9 @@ class Run:
             for model in self.weak.values():
                 model.end()
 
-    @property
-    def scale(self):
-        """The scale of the guider as the run begins, where the chain does not set another."""
-        return read_scales(self.guider, 1, 0, self.say_once)[0]
-
     def plan(self, sigma, scale=None):
-        """A Moment for each stream of the latent. scale: known already, and not to be read from the guider."""
-        scales = [scale] * len(self.shapes)
-        if scale is None:
-            scales = read_scales(self.guider, len(self.shapes), int(self.timeline.locate(sigma)), self.say_once)
+        """A Moment for each stream of the latent. scale: where the guider's own does not count."""
+        scales = self.scales if scale is None else [scale] * len(self.shapes)
         shares = [1.0 if scales[0] == 1 else (scale - 1) / (scales[0] - 1) for scale in scales]
         return [
             plan(self.timeline.moment(sigma, scale, share)) for plan, scale, share in zip(self.plans, scales, shares)
@@ -105,7 +107,10 @@ class Run:
 
     def begin(self, x, timestep):
         """Plan an evaluation. Here is the one read from the device, before the forward."""
-        self.evaluation = Evaluation(self, self.plan(float(timestep[0])), x)
+        sigma = float(timestep[0])
+        if not self.calling:  # within a call the guider has the scales that the chain has chosen
+            self.scales = read_scales(self.guider, len(self.shapes), int(self.timeline.locate(sigma)), self.say_once)
+        self.evaluation = Evaluation(self, self.plan(sigma), x)
         self.page.planned(self.evaluation.moments[0])
         return self.evaluation
 
@@ -114,11 +119,17 @@ class Run:
         """Around one call of the guider, at the scales and with the negative that the chain has chosen."""
         evaluation = self.begin(x, timestep)
         self.calling, self.answered = True, False
+        self.values = planned_values(self.guider, evaluation.moments, evaluation.negative)
         try:
-            with having(self.guider, planned_values(self.guider, evaluation.moments, evaluation.negative)):
+            with having(self.guider, self.values):
                 yield evaluation
         finally:
-            self.calling, self.evaluation = False, None
+            self.calling, self.evaluation, self.values = False, None, {}
+
+    def overwritten(self):
+        """Whether somebody has given the guider another scale in this call than we have: as an object, because a scale
+        of 1 may be ours, which leaves uncond out, or another's, which leaves guidance out."""
+        return any(getattr(self.guider, name) is not value for name, value in self.values.items())
 
     def batch(self, executor, conds, x, timestep, model_options):
         """A batch of the guider's, or of another pack that predicts something of its own."""

@@ -4,7 +4,7 @@ import comfy.model_patcher
 import comfy.sampler_helpers
 import comfy.samplers
 
-from .guider import prompts_of, without
+from .guider import without
 
 def as_weak_model(weak, model, strategy):
     """The weak model, fit to stand beside the model. Raises ValueError with one sentence where it is not."""
@@ -28,11 +28,6 @@ def loaded_again(patcher, strategy):
     fresh = load(*inputs)
     fresh = fresh[which[0]] if which else fresh
     return patcher.clone(model_override=fresh.get_clone_model_override())
-
-
-def weak_models(guider, models):
-    """The weak models by key, each with the prompts as they are before the model they are for processes them."""
-    return {key: WeakModel(patcher, prompts_of(guider)) for key, patcher in models.items()}
 
 
 class WeakModel:

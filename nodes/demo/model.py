@@ -13,6 +13,7 @@ import safetensors.torch
 import torch
 from comfy_api.latest import io
 
+from ..inputs import checked
 from .network import ARCHITECTURE, DemoUNet, eight_groups
 from .text import BOS, LENGTH, PAD, TextEncoder, word_ids
 
@@ -107,6 +108,12 @@ def load_vae():
 
 
 class DemoModel(io.ComfyNode):
+    inputs = [
+        io.Combo.Input("prediction", options=list(TYPES), default="v",
+                       tooltip="What kind of model it pretends to be. The weights are the same: v and eps are like Stable "
+                               "Diffusion, flow is like SD3, Flux or Wan."),
+    ]
+
     @classmethod
     def define_schema(cls):
         return io.Schema(
@@ -116,14 +123,11 @@ class DemoModel(io.ComfyNode):
             description="A tiny text-to-image model that comes with this pack: 32x32 pixels, prompts such as "
                         "'a small red circle on blue'. It makes an image in well under a second on a CPU, to try "
                         "out what guidance does.",
-            inputs=[
-                io.Combo.Input("prediction", options=list(TYPES), default="v",
-                               tooltip="What kind of model it pretends to be. The weights are the same: v and eps are "
-                                       "like Stable Diffusion, flow is like SD3, Flux or Wan."),
-            ],
+            inputs=cls.inputs,
             outputs=[io.Model.Output(), io.Clip.Output(), io.Vae.Output()],
         )
 
     @classmethod
-    def execute(cls, prediction):
+    def execute(cls, **knobs):
+        prediction = checked(cls.inputs, knobs)["prediction"]
         return io.NodeOutput(*load(prediction))
