@@ -12,7 +12,7 @@ import comfy.utils
 from ...guidance.core import UNCOND, Perturbed, Prompt, Timeline, Weak, chain, guide
 from . import weak_model as weak
 from .guider import active, fill_inactive, index_of, pair_cond
-from .noise_levels import landing_of, percent_of, space_of
+from .noise_levels import evaluations_of, landing_of, percent_of, space_of
 
 log = logging.getLogger("comfyui-guidance")
 
@@ -44,6 +44,7 @@ class Run:
             percent=lru_cache(None)(percent_of(sampling)),
             sigma_at=lru_cache(None)(lambda percent: float(sampling.percent_to_sigma(percent))),
             landing=landing_of(sampler, sampling, self.say_once),
+            evaluations=evaluations_of(sampler),
         )
 
     def fresh_steps(self):
