@@ -722,6 +722,7 @@ def test_a_flat_channel_is_not_guided_at_hundreds():
 def test_without_noise_there_is_no_network_output_to_measure(make, space):
     run = Run(make(), space, sigmas=(0.0, 0.1, 0.5, 0.9))  # a run that adds noise begins here
     assert run(0).isfinite().all() and run(1).isfinite().all()
+    assert run(0, x=run.state.cond, c=run.state.cond, u=run.state.cond).isfinite().all()
 
 
 def test_skimming_moves_values_only_towards_cond():

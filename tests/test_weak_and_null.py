@@ -521,7 +521,7 @@ def test_every_region_is_noised(model):
 
 def test_a_model_without_cross_attention_says_so(model, caplog, monkeypatch):
     assert embedded({"positive": [{"model_conds": {}}]}, lambda y: y, 1) is None
-    monkeypatch.setattr("pack.nodes.host.embedded", lambda *given: None)
+    monkeypatch.setattr("pack.nodes.bridge.hooks.embedded", lambda *given: None)
     with caplog.at_level(logging.WARNING):
         answer = sample(node(CADS, model))
     assert torch.equal(answer, sample(model))
