@@ -22,10 +22,10 @@ def adaptive(measure="norm", threshold=0.02, arm=1.0):
     """
     stopped, count = None, 0  # (B, 1, ...) of bool after the evaluations so far, and how many were true at the plan
 
-    def asks(moment):
+    def limits(moment):
         nonlocal count
         count = 0 if stopped is None else int(stopped.sum())
-        return replace(moment, skip=True) if count and count == len(stopped) else moment
+        return moment.at_scale(1.0) if count and count == len(stopped) else moment
 
     def apply(state):
         nonlocal stopped
@@ -40,7 +40,7 @@ def adaptive(measure="norm", threshold=0.02, arm=1.0):
         before, stopped = stopped, agreed if stopped is None else agreed | stopped
         return without_uncond(state, before) if count else state
 
-    return Step(asks, apply)
+    return Step(limits=limits, apply=apply)
 
 
 def distance(state, measure):

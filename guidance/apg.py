@@ -19,6 +19,8 @@ def apg(eta=0.0, threshold=0.06, unit="rms", momentum=-0.5):
 
     def apply(state):
         kept, radius, inertia = (at(knob, state.moment) for knob in (eta, threshold, momentum))
+        if state.scale == 1 or inertia == 0:
+            memory.keep(state.moment, None)
         if state.scale == 1 or (kept, radius, inertia) == (1, 0, 0):
             return state
         direction = state.direction
@@ -26,7 +28,7 @@ def apg(eta=0.0, threshold=0.06, unit="rms", momentum=-0.5):
             before = memory.recall(state.moment)
             if before is not None:
                 direction = direction.add(before, alpha=inertia)
-            memory.keep(direction)
+            memory.keep(state.moment, direction)
         if radius != 0:
             length = ops.rms(direction) if unit == "rms" else ops.norm(direction)
             direction = direction * (radius / length).clamp(max=1)

@@ -31,6 +31,8 @@ def beta_cfg(a=2.0, b=3.0, gamma=1.0):
         if state.scale == 1 or power == 0:
             return state
         _, gain = state.moment.space.parts(state.moment.sigma)
+        if gain == 0:  # without noise x is x0, whatever the network puts out
+            return state
         direction = state.direction
         size = ops.rms(direction) / abs(gain)
         change = (ops.ratio(REFERENCE**power, size**power) - 1) * direction

@@ -12,7 +12,8 @@ from .schedule import at
 def cads(noise=0.1, start=0.6, full=0.9, restore=1.0, seed=0):
     """Noise on the prompt while the picture takes shape, so that one prompt makes different pictures.
 
-    noise: its strength against the embedding's own. A number or a Schedule.
+    noise: its standard deviation, in units of the embedding's own. 0 is off. A number or a Schedule. The paper's is
+        absolute, for embeddings of deviation 1; those of text encoders range from 0.1 to 10.
     start, full: at this much remaining time (1 at the first step, 0 at the last) and below the prompt is left alone,
         and at this much and above only noise is left of it; the paper's tau1 and tau2.
     restore: how far to bring mean and deviation of the embedding back to what they were, 0 to 1; the paper's psi.
@@ -21,9 +22,9 @@ def cads(noise=0.1, start=0.6, full=0.9, restore=1.0, seed=0):
 
     def asks(moment):
         kept = remaining(1 - moment.percent, start, full)
-        if kept == 1:
-            return moment
         strength, before = at(noise, moment), moment.embed
+        if kept == 1 or strength == 0:
+            return moment
 
         def embed(y):
             y = y if before is None else before(y)
@@ -41,7 +42,7 @@ def remaining(time, start, full):
 
 def anneal(y, kept, strength, restore, noise):
     """The embedding y (B, tokens, width) with `kept` of its variance, and noise for the rest."""
-    mixed = kept**0.5 * y + strength * (1 - kept) ** 0.5 * noise
+    mixed = kept**0.5 * y + strength * (1 - kept) ** 0.5 * ops.std(y) * noise
     if restore == 0:
         return mixed
     centred = mixed - mean(mixed)

@@ -13,7 +13,8 @@ def cfgpp(strength=0.6):
     """
 
     def sets(moment):
-        sigma, landing, alpha = moment.sigma, moment.landing, moment.space.alpha
+        # Of the whole step, also between grid points: the sampler goes all the way with what it finds there.
+        sigma, landing, alpha = moment.sigma_start, moment.landing, moment.space.alpha
         moved = sigma * alpha(landing) - landing * alpha(sigma)
         gain = sigma * alpha(landing) / moved if moved else 1.0  # no move: any scale gives the same x
         return moment.choose_scale(at(strength, moment) * gain)

@@ -2,35 +2,46 @@
 
 from dataclasses import replace
 
-from .core import Step
+from .core import Step, Weak
 from .schedule import at
 
 
 def compress(share=0.6, power=1.0, reuse=1.0):
     """Compute uncond at a share of the steps, and between them go on in the last direction that was found.
 
-    share: of the run's steps, those that compute uncond; 1 is all. The first step always does.
+    share: of the run's steps, those that compute uncond; 1 is all. The first step that is guided always does, and
+        so does the first after a pause of guidance.
     power: how they are spread. 1 is evenly; above 1 they crowd at the start, where the picture is decided.
     reuse: how much of the last direction to use between them. 0 is cond alone, as in the authors' code for CFG.
         A number or a Schedule.
     """
-    last = None
+    found, last = False, None  # whether a direction was found, or is to be by the evaluation that is planned; and it
 
-    def plan(moment):
+    def asks(moment):
+        nonlocal found
+        weak = {branch for branch in moment.asked if isinstance(branch, Weak)}
+        if moment.skips and not weak:
+            return moment
         steps = len(moment.timeline.sigmas) - 1
-        return moment if int(moment.step) in guided_steps(steps, share, power) else replace(moment, skip=True)
+        reused = found and int(moment.step) not in guided_steps(steps, share, power)
+        found = moment.scale != 1
+        return replace(moment, skip=True, asked=moment.asked - weak) if reused and found else moment
 
     def apply(state):
-        nonlocal last
+        nonlocal found, last
         if share == 1:
+            return state
+        if state.moment.scale == 1:
+            last = None
             return state
         if not state.moment.skips:
             last = state.direction
             return state
+        found = last is not None
         kept = at(reuse, state.moment)
-        return state if last is None or kept == 0 else state.redirect(kept * last)
+        return state.redirect(kept * last) if found and kept != 0 else state
 
-    return Step(plan, apply)
+    return Step(asks, apply)
 
 
 def guided_steps(steps, share, power):

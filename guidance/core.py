@@ -59,6 +59,7 @@ class Timeline:
         those of a flow model without shift.
     landing: from (sigma, next sigma) to the noise level at which the sampler uses this prediction's noise again;
         an ancestral sampler lands lower than the next sigma, and one that takes fresh noise lands at 0.
+    evaluations: how often the sampler evaluates a step, at most; None where nobody knows.
     """
 
     sigmas: tuple[float, ...]
@@ -66,6 +67,7 @@ class Timeline:
     percent: Callable[[float], float] = lambda sigma: 1 - sigma
     sigma_at: Callable[[float], float] = lambda percent: 1 - percent
     landing: Callable[[float, float], float] = lambda sigma, sigma_next: sigma_next
+    evaluations: int | None = 1
 
     def locate(self, sigma: float) -> float:
         """The step that an evaluation at `sigma` belongs to, with a fraction where it falls between two.
@@ -114,6 +116,11 @@ class Moment:
         return self.timeline.locate(self.sigma)
 
     @property
+    def sigma_start(self) -> float:
+        """Where the step that this evaluation belongs to starts; its own sigma may be further down."""
+        return self.timeline.sigmas[int(self.step)]
+
+    @property
     def sigma_next(self) -> float:
         return self.timeline.sigmas[int(self.step) + 1]
 
@@ -123,7 +130,8 @@ class Moment:
 
     @property
     def landing(self) -> float:
-        return self.timeline.landing(self.sigma, self.sigma_next)
+        start, end = self.sigma_start, self.sigma_next
+        return self.timeline.landing(start, end) if end < start else end  # a step upwards takes no noise away
 
     @property
     def space(self) -> Space:
@@ -158,6 +166,7 @@ class Moment:
 
     @property
     def rows(self) -> int:
+        """Predictions for each picture, those of weak models included."""
         return 1 + len(self.needs)
 
 
@@ -176,6 +185,11 @@ class State:
     @property
     def scale(self) -> float:
         return self.moment.combined
+
+    @property
+    def is_cond(self) -> bool:
+        """Whether the answer is cond itself, so that nothing has to be brought back to it."""
+        return self.denoised is self.cond
 
     @property
     def direction(self) -> Tensor:
@@ -211,8 +225,10 @@ def unchanged(value):
 
 
 class Step(NamedTuple):
-    """A strategy at work: what it plans before an evaluation, and what it does after. Off means handing back what
-    came in.
+    """A strategy at work: what it plans before an evaluation, and what it does after.
+
+    Where it is off or idle, such as at scale 1, its plan asks for nothing and its `apply` hands back the very State that
+    came in, so that whoever runs it can tell.
 
     sets: chooses the scale. Of several in a chain the last one counts.
     limits: changes the scale that was chosen, wherever in the chain it was chosen.
@@ -254,9 +270,10 @@ def begin(moment: Moment, x, cond, uncond, denoised, branches=None) -> State:
 
     x, cond, uncond, denoised: (B, ...) of any rank. uncond None: nobody computed it, and cond stands in.
     """
-    uncond = cond if uncond is None else uncond
+    precise = cond.float()
+    uncond = precise if uncond is None else uncond.float()
     branches = {branch: prediction.float() for branch, prediction in (branches or {}).items()}
-    return State(moment, x.float(), cond.float(), uncond.float(), denoised.float(), branches)
+    return State(moment, x.float(), precise, uncond, precise if denoised is cond else denoised.float(), branches)
 
 
 def guide(step: Step, moment: Moment, x, cond, uncond, denoised, branches=None) -> Tensor:

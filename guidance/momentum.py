@@ -16,11 +16,12 @@ def momentum_guidance(alpha=0.5, beta=0.6):
 
     def apply(state):
         strength, sigma = at(alpha, state.moment), state.moment.sigma
-        if strength == 0:
+        if strength == 0 or sigma == 0:  # without noise x is x0, and there is no velocity to tell
+            memory.keep(state.moment, None)
             return state
         velocity = (state.x - state.denoised) / sigma
         average = memory.recall(state.moment)
-        memory.keep(velocity if average is None else velocity.lerp(average, beta))
+        memory.keep(state.moment, velocity if average is None else velocity.lerp(average, beta))
         return state if average is None else state.add(velocity - average, -strength * sigma)
 
     return Step(apply=apply)

@@ -19,6 +19,8 @@ def power_law(alpha=0.9, reference=0.1):
         if state.scale == 1 or power == 0:
             return state
         _, gain = state.moment.space.parts(state.moment.sigma)
+        if gain == 0:  # without noise x is x0, whatever the network puts out
+            return state
         direction = state.direction
         size = ops.rms(direction) / abs(gain)
         return state.bend(((size / reference) ** power - 1) * direction)

@@ -20,7 +20,7 @@ def renorm(strength=1.0, over="tokens", limit=0.0, space="output"):
 
     def apply(state):
         amount = at(strength, state.moment)
-        if amount == 0:
+        if amount == 0 or (state.is_cond and (limit == 0 or limit >= 1)):
             return state
         skip = state.moment.space.parts(state.moment.sigma)[0] if space == "output" else 0.0
         norm = ops.norm if over == "sample" else token_norm if over == "tokens" else channel_norm

@@ -16,7 +16,7 @@ def rescale(strength=0.7, space="output"):
 
     def apply(state):
         amount = at(strength, state.moment)
-        if amount == 0:
+        if amount == 0 or state.is_cond:
             return state
         skip = state.moment.space.parts(state.moment.sigma)[0] if space == "output" else 0.0
         # The output is (x0 - skip * x) / gain, and a ratio ignores the gain.

@@ -20,7 +20,7 @@ def dynamic_threshold(percentile=0.995, form="latents", strength=1.0):
 
     def apply(state):
         amount, answer = at(strength, state.moment), state.denoised
-        if amount == 0:
+        if amount == 0 or (state.is_cond and form == "latents"):
             return state
         size = ops.quantile(answer.abs(), percentile)
         if form == "pixels":

@@ -54,17 +54,16 @@ class CFGZeroStar(Strategy):
     title = "CFG-Zero*"
     about = (
         "For flow models (SD3, Flux, Wan, Qwen-Image): guides from the multiple of the negative's velocity that fits "
-        "the prompt's best, and leaves the noise alone for the first step or two, where these models are least sure. "
-        "2 rows, like CFG; 1 in the steps that stand still. Made for models trained on velocities; others get only "
-        "the first part."
+        "the prompt's best. With zero_steps it also leaves the noise alone for the first step or two, where these "
+        "models are least sure. 2 rows, like CFG; 1 in the steps that stand still."
     )
     aliases = ["cfg zero star", "cfgzero", "cfg zero*", "zero init", "optimized scale", "CFGZeroStarAndInit"]
     recipe = staticmethod(guidance.cfg_zero_star)
     inputs = [
         strength("How far to go to the best multiple. 0 is plain CFG."),
-        io.Int.Input("zero_steps", default=1, min=0, max=100, tooltip="Steps that leave the noise as it is; flow "
-                     "models only. The paper: 4 % of the steps, so 1 of 20 to 30 and 2 of 50; 0 for video from an "
-                     "image."),
+        io.Int.Input("zero_steps", default=0, min=0, max=100, tooltip="Steps that leave the noise as it is; flow "
+                     "models that start from noise only. The paper: 4 % of the steps, so 1 of 25 and 2 of 50. With fewer "
+                     "steps 0: one step of 10 is too much to lose."),
     ]
 
 
@@ -165,7 +164,8 @@ class AutoRange(Strategy):
     inputs = [
         io.Float.Input("reference", default=8.0, min=1.0, max=100.0, step=0.1,
                        tooltip="The cfg at which ranges are measured."),
-        strength("How far to go from the sampler's cfg to the one found. 0 is off."),
+        strength("How far to go from the sampler's cfg to the one found, which is at most twice the larger of cfg and "
+                 "reference. 0 is off."),
     ]
 
 

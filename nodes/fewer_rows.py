@@ -13,7 +13,7 @@ class Adaptive(Strategy):
     about = (
         "Faster, with nearly the same picture: once prompt and negative ask for the same thing, the negative is no "
         "longer computed, 1 row instead of 2. Each picture of a batch decides for itself; time is saved once all have "
-        "decided. With other guidance nodes, place it last."
+        "decided. From there on guidance is off for a weak model too. With other guidance nodes, place it last."
     )
     aliases = ["adaptive guidance", "AdaptiveGuidance", "AdaptiveGuider", "skip uncond", "faster", "cosine similarity"]
     recipe = staticmethod(guidance.adaptive)
@@ -53,8 +53,8 @@ class Compress(Strategy):
     title = "Compress guidance"
     about = (
         "Faster at the same strength: the negative is computed at some steps only, and the steps between them are guided "
-        "in the direction that was found last: good with 30 steps and more. 1 row instead of 2 there. What other guidance nodes before it did to "
-        "the direction is kept with it."
+        "in the direction that was found last: good with 30 steps and more. 1 row instead of 2 there. What other "
+        "guidance nodes before it did to the direction is kept with it; beside Autoguidance, place it after."
     )
     aliases = ["compress guidance", "reuse guidance", "guidance cache", "cfg cache", "FasterCache", "skip uncond"]
     recipe = staticmethod(guidance.compress)
@@ -73,13 +73,14 @@ class Budget(Strategy):
     title = "Row budget"
     about = (
         "A cap on what a run costs: when its rows are spent, every further step computes the prompt alone. 20 steps of "
-        "CFG are 40 rows, and every step takes at least 1. Place it last: it counts what the nodes before it ask for. "
-        "Exact for samplers with one evaluation per step."
+        "CFG are 40 rows, twice that with samplers such as heun; every evaluation takes at least 1. Place it last: it "
+        "counts what the nodes before it ask for, a weak model's rows as well."
     )
     aliases = ["budget", "cap", "limit evaluations", "nfe", "Step AG", "guide first steps only"]
     recipe = staticmethod(guidance.budget)
     inputs = [
-        io.Int.Input("rows", default=30, min=0, max=1000000, tooltip="At most so many rows per picture. 0 is no cap."),
+        io.Int.Input("rows", default=30, min=0, max=1000000, tooltip="At most so many rows per picture. Less than "
+                     "one for each evaluation cannot hold. 0 is no cap."),
         io.Combo.Input("spend", options=["first", "even"], default="first", tooltip="first guides until only one row per "
                        "step is left; even spreads the guided steps over the run."),
     ]

@@ -182,8 +182,8 @@ class CADS(Strategy):
     )
     aliases = ["cads", "condition annealed", "diversity", "variety", "noise conditioning"]
     inputs = [
-        number("noise", 0.1, 0.0, 5.0, "How strong the noise is against the prompt's embedding. The paper tries 0.025 to "
-               "0.25; more is more varied and less faithful."),
+        number("noise", 0.1, 0.0, 5.0, "How strong the noise is, in units of the deviation of the prompt's embedding. The "
+               "paper tries 0.025 to 0.25; more is more varied and less faithful. 0 is off."),
         io.Float.Input("start", default=0.6, min=0.0, max=1.0, step=0.01, tooltip="tau1: the prompt is left alone when no "
                        "more than this share of the run's time remains. 1 is off."),
         io.Float.Input("full", default=0.9, min=0.0, max=1.0, step=0.01, tooltip="tau2: only noise is left of the prompt "

@@ -58,7 +58,7 @@ class CFGPlusPlus(Strategy):
     about = (
         "Gentler guidance early, full guidance late: pictures keep natural colours and stay closer to what the model can "
         "make. Replaces the sampler's cfg at every step by the scale that makes an ordinary euler, ddim or "
-        "euler_ancestral step a CFG++ step. 2 rows, like CFG. With other samplers it is an approximation."
+        "euler_ancestral step a CFG++ step. 2 rows, like CFG. With other samplers it is an approximation, as strong."
     )
     aliases = ["cfgpp", "cfg plus plus", "euler_cfg_pp", "manifold constrained"]
     recipe = staticmethod(guidance.cfgpp)

@@ -61,7 +61,7 @@ NEUTRAL = {
     "GuidanceAutoguidance": {"share": 0.0},
     "GuidanceClassifier": {"scale": 0.0},
     "GuidanceNull": {"start": 0.0, "end": 0.0},
-    "GuidanceCADS": {"start": 1.0, "full": 1.0},
+    "GuidanceCADS": {"noise": 0.0},
 }
 
 # Strategies whose answer at the sampler's cfg 1 is not the prompt's own prediction, and why.
@@ -94,7 +94,7 @@ VARIANTS = {
                       {"mimic_scale": "0:3, 1:9", "per_channel": False, "start": "zero"}],
     "GuidanceAPG": [{"unit": "norm", "threshold": 2.0, "eta": 0.5},
                     {"eta": 1.0, "threshold": "0:0, 1:0.1", "momentum": "0:-0.7, 1:0"}],
-    "GuidanceCFGZeroStar": [{"zero_steps": 0, "strength": "0:1, 1:0"}],
+    "GuidanceCFGZeroStar": [{"zero_steps": 2, "strength": "0:1, 1:0"}],
     "GuidanceRescale": [{"strength": "0:1, 1:0", "space": "x0"}],
     "GuidanceRenorm": [{"over": "pixels", "limit": 1.1, "space": "x0"}, {"over": "sample", "limit": 1.0}],
     "GuidanceTCFG": [{"strength": "0:0, 1:1"}],
@@ -113,7 +113,7 @@ VARIANTS = {
     "GuidanceAutoguidance": [{"share": 0.4}, {"share": "0:0, 0.5:1"}],
     "GuidanceClassifier": [{"where": "x", "scale": "0:2, 1:0"}],
     "GuidanceNull": [{"null": "mean"}, {"null": "independent", "end": 0.6}],
-    "GuidanceCADS": [{"noise": "0:1, 1:0", "restore": 0.3, "start": 0.1}],
+    "GuidanceCADS": [{"noise": "0:1, 1:0", "restore": 0.3, "start": 0.1}, {"start": 1.0, "full": 1.0}],
 }
 
 SETTINGS = [(cls, knobs) for cls in MENU for knobs in [{}, *VARIANTS.get(cls.node_id, [])]]
@@ -219,6 +219,12 @@ def test_the_help_page_states_the_cost_that_is_counted(cls, model):
     assert bool(at_most) == (cls.node_id in SAVES)
     assert counter.rows <= 6 * rows if at_most else counter.rows == 6 * rows
     assert counter.calls == 6 * calls
+
+
+@named
+def test_the_help_page_says_whether_it_acts_at_cfg_1(cls):
+    page = (HELP / f"{cls.node_id}.md").read_text()
+    assert ("Acts at cfg 1" in page, "Idle at cfg 1" in page) == (cls.node_id in STEERS_AT_ONE, cls.node_id not in STEERS_AT_ONE)
 
 
 # ------------------------------------------------------------------------------------------------ tensors

@@ -2,8 +2,11 @@
 
 import pytest
 import torch
-from pack.guidance import ALWAYS, Window, cfg, cfgpp, interval, negative_instead, negative_weighted, ops, pag, perp_cfg, perp_neg
-from pack.guidance.core import UNCOND, Perturbed, Prompt, State, Timeline, chain, guide
+from pack.guidance import (
+    ALWAYS, Window, alternate, autoguidance, beta_cfg, cfg, cfgpp, interval, negative_instead, negative_weighted, ops, pag,
+    perp_cfg, perp_neg,
+)
+from pack.guidance.core import UNCOND, Perturbed, Prompt, State, Timeline, Weak, chain, guide
 from pack.guidance.schedule import parse
 from pack.guidance.space import EPS, FLOW, V
 
@@ -198,6 +201,17 @@ def test_the_last_cfgpp_step_has_the_strength_as_its_scale(space):
     assert cfgpp(0.6).plan(moment(space, i=3)).scale == pytest.approx(0.6, rel=1e-12)
 
 
+@pytest.mark.parametrize("space", [EPS, FLOW], ids=["eps", "flow"])
+def test_an_evaluation_between_two_steps_has_the_gain_of_the_step_it_belongs_to(space):
+    """A sampler goes the whole step with what it finds on the way; dpm_2 was guided twice as much as euler."""
+    line = moment(space).timeline
+    for i in range(4):
+        start, end = grid(space)[i:i + 2]
+        for part in (0.3, 0.5, 0.99):
+            between = line.moment(start + part * (end - start), 7.0)
+            assert cfgpp(0.6).plan(between).scale == cfgpp(0.6).plan(moment(space, i=i)).scale
+
+
 def test_the_strength_that_is_no_guidance_is_the_fraction_of_noise_removed():
     for i in range(4):
         at = moment(i=i)
@@ -296,6 +310,24 @@ def test_a_chain_is_doing_one_after_the_other():
     for step in steps:
         state = step.apply(state)
     assert torch.equal(answer(chain(*steps), moment(), x, c, u, perturbed=p), state.denoised)
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_scale_is_set_before_it_is_limited_in_either_order(order):
+    line = Timeline(tuple(10 * (1 - i / 20) for i in range(21)), percent=lambda s: 1 - s / 10,
+                    sigma_at=lambda p: 10 * (1 - p))
+
+    def planned(*steps, scale=7.0):
+        step = chain(*steps[::order])
+        return [step.plan(at) for at in line.moments(scale)]
+
+    rows = [at.rows for at in planned(interval(Window(0.3, 0.6)), cfgpp())]
+    assert sum(rows) == 26 and rows[6:12] == [2] * 6
+    curve = [at.scale for at in planned(beta_cfg(), scale=7.5)]
+    assert [at.scale for at in planned(beta_cfg(), cfg(7.5), scale=3.0)] == curve and len(set(curve)) > 10
+    assert all(at.needs == {Weak("weak")} for at in planned(autoguidance("weak"), cfg(2.5), scale=1.0))
+    assert [at.scale for at in planned(alternate(), cfg(4.0))] == [4.0, 1.0] * 10
+    assert [at.scale for at in planned(cfg(1.0), cfg(4.0))][0] == (4.0 if order == 1 else 1.0)  # of two the last
 
 
 def test_direction_edits_and_added_terms_do_not_depend_on_their_order():

@@ -14,6 +14,7 @@ from pack.guidance import (
     cads,
     classifier,
     compress,
+    interval,
     pag,
     perp_cfg,
 )
@@ -46,7 +47,7 @@ def tensors(shape=(2, 4, 6, 5), n=3):
 
 def given(at, x, c, u, **branches):
     """The state that the host makes of a planned moment: where it leaves uncond out, cond stands in."""
-    u = c if at.skips else u
+    u = u if at.uncond in at.needs else c
     return State(at, x, c, u, u + at.combined * (c - u), branches.get("branches", {}))
 
 
@@ -59,7 +60,7 @@ def same(a, b, tolerance=1e-12):
 
 
 def skipped(step, n=6, w=7.0):
-    return [step.plan(at).skips for at in line(steps=n).moments(w)]
+    return [not step.plan(at).needs for at in line(steps=n).moments(w)]
 
 
 # ------------------------------------------------------------------------------------------------ leaving uncond out
@@ -97,7 +98,7 @@ def test_adaptive_guidance_stops_below_the_threshold_and_not_above(shape):
     for ratio, stops in [(0.0201, False), (0.0199, True)]:
         step = adaptive("norm", 0.02)
         same(answer(step, moment(), x, c, u := apart(c, ratio)), u + 7 * (c - u))  # the evaluation itself is guided
-        assert step.plan(moment()).skips is stops
+        assert (not step.plan(moment()).needs) is stops
 
 
 @shapes
@@ -109,7 +110,7 @@ def test_the_cosine_is_that_of_the_noise_predictions(shape):
     for threshold, stops in [(float(worst) + 1e-9, True), (float(worst) - 1e-9, False), (float(apart) - 1e-9, False)]:
         step = adaptive("cosine", threshold, arm=1000.0)
         answer(step, moment(), x, c, u)
-        assert step.plan(moment()).skips is stops
+        assert (not step.plan(moment()).needs) is stops
 
 
 def test_the_cosine_does_not_count_above_the_sigma_that_arms_it():
@@ -118,7 +119,7 @@ def test_the_cosine_does_not_count_above_the_sigma_that_arms_it():
     seen = []
     for at in line().moments(7.0):  # sigmas 10, 7.5, 5, 2.5
         at = step.plan(at)
-        seen.append(at.skips)
+        seen.append(not at.needs)
         step.apply(given(at, x, c, u))
     assert seen == [False, False, False, True]
 
@@ -136,10 +137,10 @@ def test_each_sample_stops_on_its_own_and_rows_are_saved_once_all_have():
     u = torch.cat([apart(c, 0.1)[:1], apart(c, 0.9)[1:]])
     step = adaptive("norm", 0.5)
     answer(step, moment(), x, c, u)
-    assert not step.plan(moment()).skips
+    assert step.plan(moment()).needs
     same(answer(step, moment(), x, c, u), torch.cat([c[:1], (u + 7 * (c - u))[1:]]))
     answer(step, moment(), x, c, torch.cat([apart(c, 0.9)[:1], apart(c, 0.1)[1:]]))
-    assert step.plan(moment()).skips
+    assert not step.plan(moment()).needs
 
 
 def test_predictions_without_any_difference_do_not_stop_it():
@@ -147,14 +148,14 @@ def test_predictions_without_any_difference_do_not_stop_it():
     for knobs in (("norm", 2.0), ("cosine", 2.0, 1000.0)):
         step = adaptive(*knobs)
         same(answer(step, moment(), x, c, c), c)
-        assert not step.plan(moment()).skips
+        assert step.plan(moment()).needs
 
 
 def test_where_the_scale_is_one_nothing_is_compared():
     x, c, u = tensors()
     step = adaptive("norm", 2.0)
     answer(step, moment(w=1.0), x, c, u)
-    assert not step.plan(moment()).skips
+    assert step.plan(moment()).needs
 
 
 def test_adaptive_guidance_at_threshold_zero_hands_back_what_came_in():
@@ -227,7 +228,20 @@ def test_alternate_guidance_guides_at_every_other_step_and_only_skips_in_its_win
 
 def test_both_evaluations_within_a_step_belong_to_it():
     timeline = line(steps=4)  # sigmas 10, 7.5, 5, 2.5
-    assert [alternate().plan(timeline.moment(s, 7.0)).skips for s in (10.0, 8.6, 7.5, 6.1)] == [False, False, True, True]
+    assert [not alternate().plan(timeline.moment(s, 7.0)).needs for s in (10.0, 8.6, 7.5, 6.1)] == [False, False, True, True]
+
+
+def test_what_leaves_steps_unguided_leaves_them_so_for_a_weak_model():
+    for step in (chain(autoguidance("weak"), alternate()), chain(alternate(), autoguidance("weak"))):
+        assert [step.plan(at).rows for at in line().moments(7.0)] == [2, 1, 2, 1]
+    x, c, _, weak = tensors(n=4)
+    step = chain(autoguidance("weak"), adaptive("norm", 100.0))
+    rows = []
+    for at in line().moments(7.0):
+        at = step.plan(at)
+        rows.append(at.rows)
+        step.apply(given(at, x, c, c, branches={WEAK: weak} if WEAK in at.asked else {}))
+    assert rows == [2, 1, 1, 1]
 
 
 def test_compress_guidance_spreads_its_steps_by_the_power():
@@ -237,6 +251,28 @@ def test_compress_guidance_spreads_its_steps_by_the_power():
     assert guided_steps(10, 1.0, 1.0) == set(range(10))
     assert guided_steps(3, 0.01, 1.0) == {0}
     assert skipped(compress(0.5)) == [False, True, False, True, False, True]
+
+
+def test_compress_guidance_guides_every_step_that_is_to_be_guided():
+    """What a step without guidance has for a direction is nobody's direction."""
+    x, c, u = tensors()
+    step, pushed = chain(compress(0.2), interval(Window(0.3, 0.6))), []
+    for at in line(steps=20).moments(7.0):
+        found = answer(step, at, x, c, u)
+        pushed.append(float((found - c).norm() / (6 * (c - u).norm())))
+    assert pushed == pytest.approx([0] * 6 + [1] * 6 + [0] * 8)
+    step = chain(compress(0.2), interval(Window(0.3, 0.6)))
+    assert sum(step.plan(at).rows for at in line(steps=20).moments(7.0)) == 20 + 2
+
+
+def test_compress_guidance_saves_a_weak_models_row_too_where_it_comes_after():
+    x, c, u, weak = tensors(n=4)
+    step = chain(autoguidance("weak"), compress(0.5))
+    for at, rows in zip(line().moments(7.0), (2, 1, 2, 1)):
+        planned = step.plan(at)
+        assert planned.rows == rows
+        branches = {WEAK: weak} if WEAK in planned.asked else {}
+        same(step.apply(given(planned, x, c, u, branches=branches)).denoised, weak + 7 * (c - weak))
 
 
 def compressed(step, n=4, change=0.0, w=7.0):
@@ -292,6 +328,23 @@ def test_compress_guidance_with_every_step_hands_back_what_came_in():
 def test_a_budget_is_spent_to_the_row_and_not_exceeded(spend, steps, cap):
     step = budget(cap, spend)
     assert sum(step.plan(at).rows for at in line(steps=steps).moments(7.0)) == cap
+
+
+@pytest.mark.parametrize("spend", ["first", "even"])
+@pytest.mark.parametrize("cap, ahead, known", [(39, 1, True), (50, 1, True), (60, 1, True), (60, 2, True), (90, 2, True),
+                                               (60, 1, False), (90, 2, False)])
+def test_a_sampler_that_looks_ahead_does_not_exceed_it(ahead, known, cap, spend):
+    """As heun and heunpp2 do, which evaluate the following one or two grid points at every step but the last."""
+    timeline = replace(line(steps=20), evaluations=1 + ahead if known else None)
+    step, sigmas = budget(cap, spend), timeline.sigmas
+    met = [sigmas[j] for i in range(20) for j in range(i, min(i + ahead, 19) + 1)]
+    rows = sum(step.plan(timeline.moment(sigma, 7.0)).rows for sigma in met)
+    assert rows <= cap and (not known or rows >= cap - 2)
+
+
+def test_a_budget_counts_a_weak_models_rows():
+    step = chain(autoguidance("weak"), budget(9))
+    assert [step.plan(at).rows for at in line(steps=6).moments(7.0)] == [2, 2, 2, 1, 1, 1]
 
 
 def test_first_guides_the_first_steps_and_even_spreads_them():
@@ -383,7 +436,10 @@ def test_below_tau1_the_prompt_is_left_alone():
 @pytest.mark.parametrize("kept", [0.0, 0.3, 0.9])
 def test_cads_without_restoring_is_its_formula_and_with_it_mean_and_deviation_stay(kept):
     y, n = embedding(), torch.randn(2, 7, 16, dtype=torch.float64)
-    same(anneal(y, kept, 0.25, 0.0, n), kept**0.5 * y + 0.25 * (1 - kept) ** 0.5 * n)
+    size = y.flatten(1).std(dim=1, correction=0).view(-1, 1, 1)
+    same(anneal(y, kept, 0.25, 0.0, n), kept**0.5 * y + 0.25 * (1 - kept) ** 0.5 * size * n)
+    for restore in (0.0, 1.0):  # an encoder of other units means the same
+        same(anneal(40 * y, kept, 0.25, restore, n), 40 * anneal(y, kept, 0.25, restore, n))
     restored = anneal(y, kept, 0.25, 1.0, n)
     for i in range(2):
         same(restored[i].mean(), y[i].mean())
@@ -397,24 +453,31 @@ def test_without_noise_restoring_gives_the_prompt_back():
     assert anneal(y, 0.0, 0.0, 1.0, torch.zeros_like(y)).isfinite().all()
 
 
+def test_noise_0_is_off():
+    for noise in (0.0, parse("0:0, 0.2:0, 1:1")):
+        at = line().moments(7.0)[0]
+        assert cads(noise).plan(at) is at
+
+
 def test_every_sample_step_and_seed_has_noise_of_its_own_and_always_the_same():
-    y = torch.zeros(3, 5, 8)
+    y = torch.tensor([-1.0, 1.0]).repeat(3, 5, 4)
 
     def noised(y, i=0, seed=0):
-        return cads(noise=1.0, restore=0.0, seed=seed).plan(line().moments(7.0)[i]).embed(y)
+        kept = remaining(0.75, 0.6, 0.9) if i else 0.0
+        return cads(noise=1.0, restore=0.0, seed=seed).plan(line().moments(7.0)[i]).embed(y) - kept**0.5 * y
 
     assert torch.equal(noised(y), noised(y))
     assert torch.equal(noised(y)[:1], noised(y[:1]))
     for other in (noised(y)[1], noised(y, seed=1)[0], noised(y, i=1)[0] / (1 - remaining(0.75, 0.6, 0.9)) ** 0.5):
         assert (other - noised(y)[0]).abs().max() > 0.1
-    assert noised(torch.zeros(1, 40, 100)).std() == pytest.approx(1, abs=0.05)
+    assert noised(torch.tensor([-3.0, 3.0]).repeat(1, 40, 50)).std() == pytest.approx(3, abs=0.15)
 
 
 def test_two_of_them_both_act():
     at = line().moments(7.0)[0]
     both = chain(cads(1.0, restore=0.0, seed=1), cads(1.0, full=1.0, start=0.9, restore=0.0, seed=2)).plan(at).embed
     alone = cads(1.0, full=1.0, start=0.9, restore=0.0, seed=2).plan(at).embed
-    y = torch.zeros(1, 5, 8)
+    y = embedding()
     assert torch.equal(both(y), alone(cads(1.0, restore=0.0, seed=1).plan(at).embed(y)))
 
 

@@ -488,9 +488,23 @@ def test_apg_brakes_once_per_step_and_forgets_on_a_jump():
             assert torch.equal(twice(i), answer)
     jump(0)
     jump(1)
-    assert torch.equal(jump(3), jump.state.denoised)  # step 2 did not come by
+    jump.w = 1.0
+    jump(2)  # without guidance
+    jump.w = W
+    assert torch.equal(jump(3), jump.state.denoised)
     same(jump(4), jump.state.denoised - 0.5 * (W - 1) * direction(jump.at(3)))
     assert torch.equal(jump(0), jump.state.denoised)  # the sampler went back up
+
+
+@pytest.mark.parametrize("make", [apg, momentum_guidance])
+def test_a_memory_outlives_looking_ahead_and_steps_that_the_sampler_leaves_out(make):
+    """heunpp2 looks two steps ahead and comes back; dpm_fast goes its own way between the run's steps."""
+    sigmas = tuple(float(2 ** (5 - i)) for i in range(9)) + (0.0,)
+    for visits, fresh in (([0, 1, 2, 1, 2, 3, 2, 3, 4, 3, 4, 5], 1), ([0, 2, 3, 5, 6, 8], 1)):
+        run = Run(make(), sigmas=sigmas)
+        steps = [run.step.apply(run.at(i)) for i in visits]
+        alone = [(other := Run(make(), sigmas=sigmas)).step.apply(other.at(i)) for i in visits]
+        assert sum(torch.equal(a.denoised, b.denoised) for a, b in zip(steps, alone)) == fresh
 
 
 def direction(state):
@@ -525,6 +539,13 @@ def test_zero_init_leaves_x_as_it_is_for_its_steps_and_asks_for_no_uncond():
     assert not torch.equal(run.step.apply(run.at(1)).denoised, Run(cfg_zero_star(zero_steps=0), FLOW)(1))
     for space in (EPS, V):  # which have no such velocity
         assert torch.equal(Run(cfg_zero_star(zero_steps=2), space)(0), Run(cfg_zero_star(zero_steps=0), space)(0))
+
+
+def test_a_run_that_starts_from_a_picture_does_not_stand_still_and_fade_it():
+    """At denoise 0.6 x holds 40 % of the picture, and standing still for a step would sell it as more."""
+    half = Run(cfg_zero_star(zero_steps=2), FLOW, sigmas=(0.6, 0.4, 0.2, 0.0))
+    assert all(half.at(i).moment.rows == 2 and torch.equal(half(i), Run(cfg_zero_star(), FLOW, sigmas=half.line.sigmas)(i))
+               for i in (0, 1))
 
 
 def test_tcfg_keeps_parallel_predictions_and_never_lengthens_uncond():
@@ -684,6 +705,24 @@ def auto_ranges(values):
     ordered = values.flatten(2).sort(-1).values
     quarter = ordered.shape[-1] // 4
     return (ordered[..., -quarter:].mean(-1) + ordered[..., :quarter].abs().mean(-1)) / 2
+
+
+def test_a_flat_channel_is_not_guided_at_hundreds():
+    run = Run(auto_range(8.0))
+    s = run.at(2)
+    flat = torch.tensor([1.0, 0.005, 1.0, 1.0], dtype=torch.float64).view(1, 4, 1, 1)
+    answer = run(c=flat * s.cond, u=flat * s.uncond)
+    found = (answer - flat * s.uncond) / (flat * direction(s))
+    same(found[:, 1], torch.full_like(found[:, 1], 16.0), 1e-9)
+    assert found[:, [0, 2, 3]].max() < 16
+
+
+@pytest.mark.parametrize("make", [power_law, beta_cfg, partial(beta_cfg, 1.0, 1.0), momentum_guidance])
+@spaces
+def test_without_noise_there_is_no_network_output_to_measure(make, space):
+    run = Run(make(), space, sigmas=(0.0, 0.1, 0.5, 0.9))  # a run that adds noise begins here
+    assert run(0).isfinite().all() and run(1).isfinite().all()
+    assert run(0, x=run.state.cond, c=run.state.cond, u=run.state.cond).isfinite().all()
 
 
 def test_skimming_moves_values_only_towards_cond():

@@ -159,7 +159,7 @@ def test_what_the_help_page_says_an_interval_saves(model):
 
 @pytest.mark.parametrize("schedule", [parse("0:7.5, 0.5:6, 1:1"), 3.0, parse("14:-5, 1:2 step sigma"), [1.0, 2.0, 3.0]])
 def test_the_preview_draws_any_schedule(model, schedule):
-    image = Preview.execute(schedule, model, "normal", 5, 1.0, 1.0).result[0]
+    image = Preview.execute(schedule=schedule, model=model, scheduler="normal", steps=5, denoise=1.0, off=1.0).result[0]
     assert image.shape == (1, 480, 960, 3) and 0 <= float(image.min()) and float(image.max()) <= 1
     assert len(np.unique(image[0].numpy().reshape(-1, 3), axis=0)) > 20
 
@@ -187,14 +187,14 @@ def test_the_page_hears_the_values_that_were_applied(model, page):
     assert [data["nodes"]["12"] for _, data, _ in markers] == [7.5, 7.5, 7.5, 1, 1, 1]
     assert [name for name, _, _ in markers] == ["guidance.marker"] * 6
     rows = applied["nodes"]["12"]
-    assert [(row[2], row[3]) for row in rows] == [(0, 7.5), (1, 7.5), (2, 7.5), (3, 1), (4, 1), (5, 1)]
+    assert [(row["step"], row["value"]) for row in rows] == [(0, 7.5), (1, 7.5), (2, 7.5), (3, 1), (4, 1), (5, 1)]
     assert len(applied["timeline"]) == 7 and applied["timeline"][-1] == (0.0, 1.0)
     assert [row[:2] for row in rows] == [pytest.approx(row) for row in applied["timeline"][:-1]]
 
 
 def test_the_scale_that_is_shown_is_the_one_in_force(model, page):
     sample(node(CFG, model, scale=from_node("7"), start=0.0, end=0.5), steps=6)
-    values = [row[3] for row in page[-1][1]["nodes"]["12"]]
+    values = [row["value"] for row in page[-1][1]["nodes"]["12"]]
     assert values[0] == 7 and values[-1] == 1
 
 

@@ -3,6 +3,7 @@
 import json
 import logging
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -31,6 +32,7 @@ from pack.nodes.bridge.evaluation import Evaluation
 from pack.nodes.fewer_rows import Adaptive, Alternate, Budget, Compress
 from pack.nodes.scale import CFG
 from pack.nodes.perturbed import PAG
+from pack.nodes.direction import APG, FDG, TCFG, AutoRange, CFGZeroStar, FreSca, PerpCFG, PowerLaw
 from pack.nodes.prompts import Negative
 from pack.tests.host import (
     NEGATIVE,
@@ -160,10 +162,21 @@ def test_saving_does_not_depend_on_where_the_scale_is_set(model):
     close(sample(first), sample(node(Alternate, model), cfg=3.0), 1e-6)
 
 
+@pytest.mark.parametrize("cls, knobs, rows", [(Alternate, {}, 3), (Compress, {"share": 0.5}, 3), (Adaptive, {"threshold": 2.0}, 1)],
+                         ids=["alternate", "compress", "adaptive"])
+def test_what_leaves_out_the_negative_leaves_out_the_weak_models_row(cls, knobs, rows, model, weak):
+    counter = Counter(weak)
+    patched = node(cls, node(Autoguidance, model, weak_model=counter.model), **knobs)
+    answer, own, calls = counted(patched)
+    assert (counter.rows, own, calls) == (rows, 6, 6)
+    if cls is Alternate:
+        close(answer, sample(node(CFG, patched, scale="7"), cfg=1.0), 1e-6)  # wherever the scale comes from
+
+
 @pytest.mark.parametrize("order", [0, 1])
 def test_where_a_step_needs_the_negative_nothing_is_left_out(order, model):
     weighted = lambda m: node(Negative, m, negative=prompt(7), mode="weighted")
-    patched = weighted(node(Alternate, model)) if order else node(Alternate, weighted(model))
+    patched = weighted(node(Compress, model, share=0.5)) if order else node(Compress, weighted(model), share=0.5)
     answer, rows, calls = counted(patched)
     assert (rows, calls) == (18, 6)
     assert torch.equal(answer, sample(weighted(model)))
@@ -428,7 +441,7 @@ def test_a_file_that_cannot_be_a_null_is_refused_in_one_sentence(embeddings, mod
     save_file({"bias": torch.zeros(16)}, embeddings / "flat.safetensors")
     for name, sentence in [
         ("none", "has to be a .safetensors"),
-        ("old.pt", "has to be a .safetensors"),
+        ("old.pt", "embedding is 'old.pt'; it has to be one of"),
         ("absent.safetensors", "has to be a .safetensors"),
         ("../secret.safetensors", "has to be a .safetensors"),
         ("wide.safetensors", "20 wide and this model's prompts are 16"),
@@ -532,6 +545,37 @@ def demo():
         encode=lambda text: clip.encode_from_tokens_scheduled(clip.tokenize(text)),
         noise=lambda n: torch.randn(n, 3, 32, 32, generator=torch.Generator().manual_seed(4)),
     )
+
+
+def test_which_editors_of_the_direction_care_for_their_order(demo):
+    """As the readme has it."""
+    positive, negative, noise = demo.encode("a small red circle on blue"), demo.encode(""), demo.noise(2)
+
+    def apart(*pair):
+        one, other = (sample(node(second, node(first, demo.model)), cfg=6.0, steps=6, noise=noise, positive=positive,
+                             negative=negative) for first, second in (pair, pair[::-1]))
+        return float((one - other).norm() / one.norm())
+
+    assert max(apart(*pair) for pair in combinations((PerpCFG, CFGZeroStar, TCFG, FDG, FreSca), 2)) < 0.05
+    assert apart(PowerLaw, AutoRange) > 0.4 and apart(APG, AutoRange) > 0.2 and apart(FDG, PowerLaw) > 0.1
+
+
+def test_of_few_steps_none_is_to_be_lost_by_standing_still():
+    """Why CFG-Zero* does not, unless told to: the share of pictures with the background that was asked for."""
+    flow, clip, vae = load("flow")
+    colors = ("red", "blue", "green", "yellow")
+    prompts = [f"a big {colors[i % 4]} circle on {colors[(i + 1 + i // 12) % 4]}" for i in range(36)]
+    tokens = [clip.encode_from_tokens_scheduled(clip.tokenize(text))[0][0] for text in (*prompts, "")]
+    positive, negative = [[torch.cat(tokens[:-1]), {}]], [[tokens[-1].expand(36, -1, -1), {}]]
+    noise = torch.randn(36, 3, 32, 32, generator=torch.Generator().manual_seed(4))
+
+    def right(zero_steps):
+        patched = node(CFGZeroStar, flow, zero_steps=zero_steps)
+        made = vae.decode(sample(patched, cfg=3.0, noise=noise, positive=positive, negative=negative)).movedim(-1, 1)
+        seen = judge.load().read(made).background
+        return sum(judge.BACKGROUNDS[int(s)] == text.split()[-1] for s, text in zip(seen, prompts)) / 36
+
+    assert right(0) > 0.8 and right(1) < 0.6
 
 
 @pytest.mark.parametrize("attribute, value", [("color", "green"), ("shape", "ring"), ("background", "white")])

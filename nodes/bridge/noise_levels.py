@@ -35,7 +35,7 @@ def percent_of(sampling):
 
 def landing_of(sampler, sampling, say_once):
     """Down to which noise level a step of this sampler uses the prediction's noise again (see Timeline.landing)."""
-    name = getattr(getattr(sampler, "sampler_function", None), "__name__", type(sampler).__name__)
+    name = name_of(sampler)
     options = getattr(sampler, "extra_options", {})
     eta = options.get("eta", 1.0)
 
@@ -49,6 +49,15 @@ def landing_of(sampler, sampling, say_once):
     def ancestral_flow(sigma, sigma_next):
         return sigma_next * (1 + (sigma_next / sigma - 1) * eta)
 
+    def diffusing(sigma, sigma_next):
+        # Solvers of the reverse SDE scale x by the ratio of noise to signal, once more to the power of eta.
+        flow = isinstance(sampling, comfy.model_sampling.CONST)
+        if sigma_next == 0 or (flow and sigma >= 1):
+            return 0.0
+        level, after = (s / (1 - s) if flow else s for s in (sigma, sigma_next))
+        down = after * (after / level) ** eta
+        return down / (1 + down) if flow else down
+
     def nowhere(sigma, sigma_next):
         return 0.0
 
@@ -61,12 +70,38 @@ def landing_of(sampler, sampling, say_once):
 
     if name == "sample_euler" and not options.get("s_churn"):
         return at_next
+    renoised = ancestral_flow if isinstance(sampling, comfy.model_sampling.CONST) else ancestral
     if name == "sample_euler_ancestral":
-        return ancestral_flow if isinstance(sampling, comfy.model_sampling.CONST) else ancestral
+        return renoised
     if name == "sample_lcm":
         return nowhere
     if name.endswith("_cfg_pp"):
         sentence = f"{name} already renoises the CFG++ way, so the CFG++ strength is used as its cfg."
         return said(sentence, nowhere)
     return said(f"CFG++ is exact for euler, ddim and euler_ancestral; with {name} it is an approximation, "
-                "each evaluation scaled as if it were a first-order step.", at_next)
+                "each step scaled as if it were of first order.",
+                renoised if name in ANCESTRAL else diffusing if name in DIFFUSING else at_next)
+
+
+def evaluations_of(sampler):
+    """How often a sampler evaluates a step, at most; None for those of other packs, and for one that decides itself."""
+    function = getattr(sampler, "sampler_function", None)
+    core = getattr(function, "__module__", "").startswith("comfy.") and name_of(sampler) != "dpm_adaptive_function"
+    return EVALUATIONS.get(name_of(sampler), 1 if core else None)
+
+
+def name_of(sampler):
+    return getattr(getattr(sampler, "sampler_function", None), "__name__", type(sampler).__name__)
+
+
+# Samplers of ComfyUI that take a step as euler_ancestral does, and those that solve the reverse SDE.
+ANCESTRAL = {"sample_dpm_2_ancestral", "sample_dpmpp_2s_ancestral"}
+DIFFUSING = {
+    *(f"sample_dpmpp_{name}{where}" for name in ("sde", "2m_sde", "2m_sde_heun", "3m_sde") for where in ("", "_gpu")),
+    "sample_seeds_2", "sample_seeds_3", "sample_exp_heun_2_x0_sde",
+}
+EVALUATIONS = {f"sample_{name}": count for count, names in {
+    2: ("heun", "dpm_2", "dpm_2_ancestral", "dpmpp_2s_ancestral", "dpmpp_2s_ancestral_cfg_pp", "dpmpp_sde",
+        "dpmpp_sde_gpu", "exp_heun_2_x0", "exp_heun_2_x0_sde", "seeds_2", "sa_solver_pece"),
+    3: ("heunpp2", "seeds_3"),
+}.items() for name in names}

@@ -5,14 +5,13 @@ import logging
 from contextlib import contextmanager
 from functools import lru_cache
 
-import comfy.model_patcher
 import comfy.sampler_helpers
 import comfy.samplers
 
 from ...guidance.core import Timeline, chain
 from .evaluation import Evaluation
 from .guider import bypasses_planning, having, planned_values, prompts_of, read_scales, without
-from .noise_levels import landing_of, percent_of, space_of
+from .noise_levels import evaluations_of, landing_of, percent_of, space_of
 from .page import Page
 from .weak_model import WeakModel
 
@@ -52,6 +51,7 @@ class Run:
             percent=lru_cache(None)(percent_of(sampling)),
             sigma_at=lru_cache(None)(lambda percent: float(sampling.percent_to_sigma(percent))),
             landing=landing_of(sampler, sampling, self.say_once),
+            evaluations=evaluations_of(sampler),
         )
         self.scales = read_scales(guider, len(shapes), 0, self.say_once)  # the guider's own, at the last evaluation
         self.page = Page(self)
