@@ -42,24 +42,24 @@ CASES = {  # the chain, the scales to try; and what was off, of the effect, befo
 }
 
 
-def assert_compiled_is_as_without(guided, model, backend, scales):
+def assert_compiled_is_as_without(guided, model, backend, scales, limit):
     compiled = TorchCompileModel.execute(guided, backend).result[0]
     for cfg in scales:  # in one compiled model: another cfg is another number of rows
         how = dict(cfg=cfg, steps=3, size=4)
         right = sample(guided, **how)
         error = float((sample(compiled, **how) - right).norm() / (right - sample(model, **how)).norm())
-        assert error < 1e-4, f"{error:.4f} of the effect at cfg {cfg}"
+        assert error < limit, f"{error:.5f} of the effect at cfg {cfg}"
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_compiled_is_as_without(name, model):
     """"eager" traces and guards as every backend does, and compiles nothing."""
     make, scales = CASES[name]
-    assert_compiled_is_as_without(make(model), model, "eager", scales)
+    assert_compiled_is_as_without(make(model), model, "eager", scales, 1e-4)
 
 
 if shutil.which("g++") or shutil.which("clang++"):
 
     def test_compiled_by_inductor_is_as_without(model):
         make, scales = CASES["PAG from the middle on"]  # 1.00 of the effect before
-        assert_compiled_is_as_without(make(model), model, "inductor", scales)
+        assert_compiled_is_as_without(make(model), model, "inductor", scales, 1e-3)  # which rounds otherwise

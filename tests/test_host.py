@@ -119,7 +119,7 @@ def test_cfgpp_with_plain_euler_ancestral_is_cores_own(model):
 def test_cfgpp_is_as_strong_with_every_sampler_as_with_the_first_order_one_of_its_kind(kind, monkeypatch):
     """The mean scale of a run. Between grid points it was twice that, and with noise of their own again twice."""
     scales, plan = [], Run.plan
-    monkeypatch.setattr(Run, "plan", lambda run, *where: (moment := plan(run, *where), scales.append(moment.combined))[0])
+    monkeypatch.setattr(Run, "plan", lambda run, *where: (moments := plan(run, *where), scales.append(moments[0].combined))[0])
     model = node(CFGPlusPlus, tiny_model(kind))
 
     def mean(sampler):

@@ -188,8 +188,8 @@ def test_the_page_hears_the_values_that_were_applied(model, page):
     assert [name for name, _, _ in markers] == ["guidance.marker"] * 6
     rows = applied["nodes"]["12"]
     assert [(row["step"], row["value"]) for row in rows] == [(0, 7.5), (1, 7.5), (2, 7.5), (3, 1), (4, 1), (5, 1)]
-    assert len(applied["timeline"]) == 7 and applied["timeline"][-1] == (0.0, 1.0)
-    assert [row[:2] for row in rows] == [pytest.approx(row) for row in applied["timeline"][:-1]]
+    assert len(applied["timeline"]) == 7 and applied["timeline"][-1] == {"sigma": 0.0, "percent": 1.0}
+    assert [{"sigma": row["sigma"], "percent": row["percent"]} for row in rows] == applied["timeline"][:-1]
 
 
 def test_the_scale_that_is_shown_is_the_one_in_force(model, page):

@@ -440,10 +440,10 @@ def test_a_file_that_cannot_be_a_null_is_refused_in_one_sentence(embeddings, mod
     save_file({"tokens": torch.zeros(4, 20)}, embeddings / "wide.safetensors")
     save_file({"bias": torch.zeros(16)}, embeddings / "flat.safetensors")
     for name, sentence in [
-        ("none", "has to be a .safetensors"),
+        ("none", "embedding is 'none'; it has to be a .safetensors"),
         ("old.pt", "embedding is 'old.pt'; it has to be one of"),
-        ("absent.safetensors", "has to be a .safetensors"),
-        ("../secret.safetensors", "has to be a .safetensors"),
+        ("absent.safetensors", "has to be one of"),
+        ("../secret.safetensors", "has to be one of"),
         ("wide.safetensors", "20 wide and this model's prompts are 16"),
         ("flat.safetensors", "no tensor"),
     ]:
