@@ -26,6 +26,11 @@ class PerpCFG(Strategy):
                          "then no longer the prompt alone.", advanced=True),
     ]
 
+    @classmethod
+    def acts_at_1(cls, model, knobs):
+        return knobs["literal"]
+
+
 
 class APG(Strategy):
     node_id = "GuidanceAPG"
@@ -65,6 +70,11 @@ class CFGZeroStar(Strategy):
                      "models that start from noise only. The paper: 4 % of the steps, so 1 of 25 and 2 of 50. With fewer "
                      "steps 0: one step of 10 is too much to lose."),
     ]
+
+    @classmethod
+    def acts_at_1(cls, model, knobs):
+        return knobs["zero_steps"] > 0
+
 
 
 class FDG(Strategy):
@@ -202,3 +212,7 @@ class Momentum(Strategy):
         number("alpha", 0.5, -10.0, 10.0, "How hard to push. 0 is off."),
         io.Float.Input("beta", default=0.6, min=0.0, max=0.999, step=0.01, tooltip="How slowly the average forgets."),
     ]
+
+    @classmethod
+    def acts_at_1(cls, model, knobs):
+        return True

@@ -8,6 +8,7 @@ from .strategy import Strategy
 
 
 class Adaptive(Strategy):
+    saves = True
     node_id = "GuidanceAdaptive"
     title = "Adaptive guidance"
     about = (
@@ -30,6 +31,7 @@ class Adaptive(Strategy):
 
 
 class Alternate(Strategy):
+    saves = True
     node_id = "GuidanceAlternate"
     category = "guidance/more"
     title = "Alternate guidance"
@@ -48,6 +50,7 @@ class Alternate(Strategy):
 
 
 class Compress(Strategy):
+    saves = True
     node_id = "GuidanceCompress"
     category = "guidance/more"
     title = "Compress guidance"
@@ -68,6 +71,7 @@ class Compress(Strategy):
 
 
 class Budget(Strategy):
+    saves = True
     node_id = "GuidanceBudget"
     category = "guidance/more"
     title = "Row budget"

@@ -152,8 +152,8 @@ class Evaluation:
 
     # ------------------------------------------------------------------------------------------------ the answer
 
-    def advance(self, pieces, args):
-        """The answer after a stretch of the chain. args: what the host tells a post-cfg function."""
+    def advance(self, links, args):
+        """The answer after a stretch of the chain, these links. args: what the host tells a post-cfg function."""
         if self.unguided and self.states is None:
             args = {**args, "denoised": args["cond_denoised"]}  # PerpNegGuider's own is NaN then
         denoised = args["denoised"]
@@ -162,7 +162,12 @@ class Evaluation:
         else:  # as other packs have left it
             self.states = [replace(state, denoised=stream.float())
                            for state, stream in zip(self.states, self.streams(denoised))]
-        self.states = [apply(state) for apply, state in zip(pieces, self.states)]
+        for i in links:
+            for stream, steps in enumerate(self.run.streams):
+                before, after = self.states[stream], steps[i].apply(self.states[stream])
+                if after is not before:
+                    self.states[stream] = after
+                    self.run.report.applied(i)
         answers = [state.denoised.to(denoised.dtype) for state in self.states]
         return answers[0] if len(answers) == 1 else comfy.utils.pack_latents(answers)[0]
 

@@ -8,11 +8,12 @@ from functools import lru_cache
 import comfy.sampler_helpers
 import comfy.samplers
 
-from ...guidance.core import Timeline, chain
+from ...guidance.core import Timeline, unchanged
 from .evaluation import Evaluation
 from .guider import bypasses_planning, having, planned_values, prompts_of, read_scales, without
 from .noise_levels import evaluations_of, landing_of, percent_of, space_of
 from .page import Page
+from .report import Report
 from .weak_model import WeakModel
 
 log = logging.getLogger("comfyui-guidance")
@@ -25,12 +26,14 @@ class Run:
         self.guider, self.links, self.shapes = guider, links, shapes
         # Packed latents (video with audio) are guided stream by stream, so each has steps of its own.
         self.streams = [[link.recipe() for link in links] for _ in shapes]
-        self.plans = [chain(*steps).plan for steps in self.streams]
         ends = [stretch.first for stretch in stretches[1:]] + [len(links)]
-        self.pieces = {
-            stretch: [chain(*steps[stretch.first:end]).apply for steps in self.streams]
-            for stretch, end in zip(stretches, ends)
-        }
+        self.pieces = {stretch: range(stretch.first, end) for stretch, end in zip(stretches, ends)}
+        # What there is to plan, in the order in which a chain plans: (which link, its function), stream by stream.
+        self.planners = [
+            [(i, plan) for part in ("sets", "limits", "asks") for i, step in enumerate(steps)
+             if (plan := getattr(step, part)) is not unchanged]
+            for steps in self.streams
+        ]
         self.prompts = {
             key: given(guider.conds) if callable(given) else comfy.sampler_helpers.convert_cond(given)
             for link in links for key, given in link.prompts.items()
@@ -54,13 +57,14 @@ class Run:
             evaluations=evaluations_of(sampler),
         )
         self.scales = read_scales(guider, len(shapes), 0, self.say_once)  # the guider's own, at the last evaluation
-        self.page = Page(self)
+        self.page, self.report = Page(self), Report(self)
 
     def __enter__(self):
-        return self
+        self.report.before()
 
     def __exit__(self, *_):
         self.page.finish()
+        self.report.after()
         for branch, happened in self.perturbed.items():
             if not happened:
                 self.say_once(f"Attention guidance had no effect: none of {', '.join(sorted(branch.layers))} asked for the "
@@ -101,16 +105,24 @@ class Run:
         """A Moment for each stream of the latent. scale: where the guider's own does not count."""
         scales = self.scales if scale is None else [scale] * len(self.shapes)
         shares = [1.0 if scales[0] == 1 else (scale - 1) / (scales[0] - 1) for scale in scales]
-        return [
-            plan(self.timeline.moment(sigma, scale, share)) for plan, scale, share in zip(self.plans, scales, shares)
-        ]
+        moments = []
+        for planners, scale, share in zip(self.planners, scales, shares):
+            moment = self.timeline.moment(sigma, scale, share)
+            for i, plan in planners:
+                before, moment = moment, plan(moment)
+                if moment is not before:
+                    self.report.planned(i, before, moment)
+            moments.append(moment)
+        return moments
 
     def begin(self, x, timestep):
         """Plan an evaluation. Here is the one read from the device, before the forward."""
         sigma = float(timestep[0])
+        step = self.report.step = int(self.timeline.locate(sigma))
         if not self.calling:  # within a call the guider has the scales that the chain has chosen
-            self.scales = read_scales(self.guider, len(self.shapes), int(self.timeline.locate(sigma)), self.say_once)
+            self.scales = read_scales(self.guider, len(self.shapes), step, self.say_once)
         self.evaluation = Evaluation(self, self.plan(sigma), x)
+        self.report.begun(step, self.evaluation.moment)
         self.page.planned(self.evaluation.moments[0])
         return self.evaluation
 
@@ -165,6 +177,10 @@ class Run:
         for pieces in self.pieces.values():
             args["denoised"] = evaluation.advance(pieces, args)
         return args["denoised"]
+
+    def called(self, x):
+        """The network is called with these rows."""
+        self.report.called(x.shape[0] // self.shapes[0][0])
 
     def say_once(self, sentence):
         if sentence not in self.said:
