@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 WIDTH, HEIGHT, SHARP = 960, 720, 2  # drawn SHARP times as large, then scaled down
 LEFT, RIGHT, TOP, BOTTOM = 148, 24, 92, 262  # around the box
 LARGE, SMALL = 38, 34  # letters
-COLUMNS = 5  # steps with their numbers below
+COLUMNS = 4  # steps with their numbers below
 BACK, PANEL, GRID, TEXT, DIM, LINE, ON = "#20242a", "#2a2f37", "#454c57", "#ffffff", "#c3c9d2", "#6cc0ff", "#35597a"
 
 
@@ -71,7 +71,7 @@ def columns(steps):
     """The steps that have their numbers below: every nth, and the last one where there is room for it."""
     every = -(-steps // COLUMNS)
     shown = list(range(0, steps, every))
-    return shown + [steps - 1] if steps - 1 - shown[-1] > every / 2 else shown
+    return shown + [steps - 1] if steps - 1 - shown[-1] > 0.7 * every else shown
 
 
 def round_values(low, high):

@@ -16,9 +16,9 @@ const AXIS = {
 const STYLE = `
 .guidance-schedule { ${PALETTE} position: relative; display: flex; flex-direction: column; gap: 4px; min-height: 240px; height: 100%; width: 100%;
   box-sizing: border-box; padding: 4px; font: 11px system-ui, sans-serif; color: var(--ink); user-select: none; -webkit-user-select: none; }
-.guidance-schedule :is(.bar, .group) { display: flex; gap: 4px 6px; align-items: center; flex: none; min-width: 0; }
+.guidance-schedule :is(.bar, .cells) { display: flex; gap: 4px 6px; align-items: center; flex: none; min-width: 0; }
 .guidance-schedule .fields { flex-wrap: wrap; }
-.guidance-schedule .group { flex: 1 1 300px; height: 22px; }
+.guidance-schedule .cells { flex: 1 1 300px; height: 22px; }
 .guidance-schedule :is(select, input, button) { font: inherit; color: var(--ink); background: var(--back);
   border: 1px solid var(--edge); border-radius: 4px; height: 22px; padding: 0 4px; margin: 0; min-width: 0; box-sizing: border-box; }
 .guidance-schedule :is(select, button):hover:enabled { border-color: var(--accent); }
@@ -27,8 +27,9 @@ const STYLE = `
 .guidance-schedule button { padding: 0 8px; cursor: pointer; }
 .guidance-schedule button:disabled { cursor: default; }
 .guidance-schedule label { display: flex; align-items: center; gap: 4px; color: var(--dim); white-space: nowrap; min-width: 0; }
-.guidance-schedule .first { flex: none; width: 98px; justify-content: space-between; }
-.guidance-schedule input { width: 56px; flex: 0 1 56px; text-align: right; user-select: text; font-variant-numeric: tabular-nums; }
+.guidance-schedule .first { flex: 0 1 106px; justify-content: space-between; }
+.guidance-schedule .second { flex: 0 1 92px; justify-content: space-between; }
+.guidance-schedule input { width: 56px; flex: none; text-align: right; user-select: text; font-variant-numeric: tabular-nums; }
 .guidance-schedule input::placeholder { color: var(--dim); opacity: .75; font-style: italic; }
 .guidance-schedule :is(select, input, button):focus-visible { outline: 2px solid var(--accent); outline-offset: -1px; }
 .guidance-schedule .note { flex: 1 1 0; min-width: 0; color: var(--dim); text-align: right; overflow: hidden; white-space: nowrap; text-overflow: ellipsis; }
@@ -92,8 +93,8 @@ export class ScheduleEditor {
       element("div", { class: "bar" }, this.interpolation, this.axis, this.presets, this.copyButton, this.pasteButton),
       this.svg,
       element("div", { class: "bar fields" },
-        element("div", { class: "group" }, label(this.unit, this.x, "first"), label("value", this.y), this.removeButton),
-        element("div", { class: "group range" }, label("shown", this.low, "first"), label("to", this.high), this.note)),
+        element("div", { class: "cells" }, label(this.unit, this.x, "first"), label("value", this.y, "second"), this.removeButton),
+        element("div", { class: "cells range" }, label("range", this.low, "first"), label("to", this.high, "second"), this.note)),
       element("div", { class: "hint" }, this.hint = element("span")))
 
     this.interpolation.onchange = () => this.edit(({ points, axis }) => c.schedule(points, this.interpolation.value, axis))
@@ -199,9 +200,9 @@ export class ScheduleEditor {
   async copy() {
     try {
       await navigator.clipboard.writeText(this.saved.text)
-      this.say("copied")
+      this.tell("copied")
     } catch {
-      this.say("This page may not copy: select the text field instead.", true)
+      this.tell("This page may not copy: select the text field instead.", true)
     }
   }
 
@@ -210,7 +211,7 @@ export class ScheduleEditor {
       const schedule = c.parse(await navigator.clipboard.readText())
       this.edit(() => schedule)
     } catch (error) {
-      this.say(error instanceof c.ScheduleError ? error.message : "This page may not paste: use the text field instead.", true)
+      this.tell(error instanceof c.ScheduleError ? error.message : "This page may not paste: use the text field instead.", true)
     }
   }
 
@@ -233,6 +234,7 @@ export class ScheduleEditor {
   }
 
   select(index) {
+    this.message = null
     if (index === this.interaction.selected) return
     this.interaction.selected = index
     this.draw()
@@ -263,7 +265,7 @@ export class ScheduleEditor {
       const [schedule, added] = c.addPoint(before.schedule, ...this.place(event))
       if (schedule === before.schedule) {
         this.release()
-        return this.say(`A schedule has at most ${schedule.points.length} points.`, true)
+        return this.tell(`A schedule has at most ${schedule.points.length} points.`, true)
       }
       this.interaction.gesture.index = index = schedule.points.length === 1 ? 0 : added
       this.replace(schedule)
@@ -430,6 +432,12 @@ export class ScheduleEditor {
 
   // ---- drawing
 
+  // What came of an action: said until the text changes or a point is selected.
+  tell(text, wrong = false) {
+    this.message = { text, wrong, of: this.saved.text }
+    this.draw()
+  }
+
   say(text, wrong = false) {
     this.note.textContent = text
     this.note.title = text
@@ -480,6 +488,7 @@ export class ScheduleEditor {
     }
     this.describe(schedule, force)
     if (error) this.say(error, true)
+    else if (this.message?.of === this.saved.text) this.say(this.message.text, this.message.wrong)
   }
 
   // The curve as a path: straight where it is, else finely cut.

@@ -16,12 +16,13 @@ const SIDE = 12, TOP = 22, BOTTOM = 36 // around the box; on the left also the n
 const DIGIT = 6.2 // pixels that a digit takes
 
 export const PALETTE = `
-  --ink: var(--input-text, #ddd); --back: var(--component-node-widget-background, var(--comfy-input-bg, #222)); --edge: var(--border-color, #4e4e4e);
+  --ink: var(--input-text, #ddd); --back: var(--guidance-back, color-mix(in srgb, var(--comfy-input-bg, #222) 60%, var(--comfy-menu-bg, #353535))); --edge: var(--border-color, #4e4e4e);
   --accent: color-mix(in srgb, var(--p-primary-color, #3b8eea) 60%, var(--ink));
   --dim: color-mix(in srgb, var(--descrip-text, #999) 45%, var(--ink));
   --wrong: color-mix(in srgb, var(--error-text, #ff4444) 75%, var(--ink));`
 
 const STYLE = `
+[data-node-id] { --guidance-back: var(--component-node-widget-background); } /* Nodes 2.0 has its own */
 .guidance-plot { ${PALETTE} display: block; box-sizing: border-box; border-radius: 6px; background: var(--back); overflow: hidden; }
 .guidance-plot .box { fill: color-mix(in srgb, var(--ink) 4%, transparent); stroke: var(--edge); }
 .guidance-plot .grid { stroke: var(--edge); opacity: .55; }
