@@ -2,6 +2,7 @@
 
 import json
 import os
+from math import sin
 from pathlib import Path
 
 import pytest
@@ -680,12 +681,17 @@ def test_what_a_node_refuses_is_said_at_the_node(page):
 
 # ---- speed, size, looks
 
-def test_a_long_drag_keeps_every_frame_short(page, editor):
-    """A move of the pointer in each of 200 frames: no task of the page takes 50 ms.
+@pytest.mark.parametrize("count", [3, 100, 1000])
+def test_a_long_drag_keeps_every_frame_short(page, editor, count):
+    """A move of the pointer in each of 100 frames: no task of the page takes 33 ms.
 
     Counted in the page's own time on the processor, because the machine may be busy with something else.
     """
-    x, y = editor.center(".point", 1)
+    start = ", ".join(f"{i / (count - 1):.6f}:{4 + 3 * sin(12 * i / count):.3f}" for i in range(count))
+    editor.js("const w = node.widgets[0]; w.value = more; w.callback(w.value)", start)
+    editor.has(start)
+    settle(page)
+    x, y = editor.center(".point", count // 2)
     page.mouse.move(x, y)
     page.mouse.down()
     browser = page.context.browser
@@ -698,8 +704,8 @@ def test_a_long_drag_keeps_every_frame_short(page, editor):
                 frames.push(now - last)
                 last = now
                 svg.dispatchEvent(new PointerEvent('pointermove', { pointerId: 1, bubbles: true,
-                    clientX: x + frames.length % 49, clientY: y - frames.length % 39 }))
-                if (frames.length < 200) return requestAnimationFrame(frame)
+                    clientX: x + frames.length % 49, clientY: y - 10 - frames.length % 39 }))
+                if (frames.length < 100) return requestAnimationFrame(frame)
                 performance.mark('drag ends')
                 done(frames)
             }
@@ -711,9 +717,10 @@ def test_a_long_drag_keeps_every_frame_short(page, editor):
     main = [(e["pid"], e["tid"]) for e in events if e.get("name") == "thread_name" and e["args"]["name"] == "CrRendererMain"]
     begin, end = (next(e["ts"] for e in events if e.get("name") == name) for name in ("drag begins", "drag ends"))
     tasks = [e["tdur"] / 1000 for e in events if "tdur" in e and (e["pid"], e["tid"]) in main and begin < e["ts"] < end]
-    print(f"{page.renderer}: longest task {max(tasks):.1f} ms; frames on this machine now: longest {max(frames):.1f} ms, mean {sum(frames) / 200:.1f} ms")
-    assert len(tasks) > 200 and editor.text != START
-    assert max(tasks) <= 50
+    print(f"{page.renderer}, {count} points: longest task {max(tasks):.1f} ms, sum of tasks {sum(tasks) / 100:.1f} ms a frame; "
+          f"frames on this machine now: longest {max(frames):.1f} ms, mean {sum(frames) / 100:.1f} ms")
+    assert len(tasks) > 100 and editor.text != start
+    assert max(tasks) <= 33
 
 
 def test_the_editor_is_small(server):
