@@ -53,7 +53,9 @@ def plot(title, caption, moments, values, between, off):
         moment, value, x = moments[step], values[step], x_of(step)
         text = f"{round(value, 6) + 0.0:.3g}"
         side = draw.textlength(text, small) / 2
-        at = min(max(x, left + side), right - side)
+        slope = values[min(step + 1, len(values) - 1)] - values[max(step - 1, 0)]
+        away = x + (0 if isclose(slope, 0.0, abs_tol=0.02 * (high - low)) else side if slope < 0 else -side)
+        at = min(max(away, left + side), right - side)
         write(at, max(y_of(value) - 32 * SHARP, (TOP + 20) * SHARP), text, halo=5)
         for row, text in enumerate((str(step), f"{100 * moment.percent:.0f}%", f"{moment.sigma:.3g}")):
             at = min(x, (WIDTH - 12) * SHARP - draw.textlength(text, small) / 2)

@@ -666,6 +666,11 @@ def test_a_run_shows_its_step_and_then_what_it_applied(page, server):
     picture = os.environ.get("GUIDANCE_SCREENSHOTS")
     if picture:
         page.screenshot(path=Path(picture, f"run-{page.renderer}.png"))
+    # with another text they fade, and those that are out of range now are left out
+    assert editor.js("return editor.querySelector('.applied.old')") is None
+    editor.js("const w = node.widgets[0]; w.value = '0:1, 1:2'; w.callback(w.value)")
+    editor.until("return editor.querySelector('.applied.old')?.getAttribute('d').split('M').length === 11")
+    assert "10 out of range" in editor.js("return editor.querySelector('svg').textContent")
 
 
 def test_what_a_node_refuses_is_said_at_the_node(page):

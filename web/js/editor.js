@@ -42,10 +42,12 @@ const STYLE = `
 .guidance-schedule .point { fill: var(--accent); stroke: var(--back); stroke-width: 1.5; outline: none; }
 .guidance-schedule .crowded .point { stroke: none; fill: var(--ink); }
 .guidance-schedule .lost .point { opacity: 0; }
+.guidance-schedule .lost .curve { stroke-width: 1.25; }
 .guidance-schedule .point.point.near { opacity: 1; fill: var(--accent); stroke: var(--ink); }
 .guidance-schedule .point.point:is(.selected, :focus-visible) { opacity: 1; fill: var(--ink); stroke: var(--accent); stroke-width: 2.5; }
 .guidance-schedule.linked > :not(.hint) { opacity: .35; }
 .guidance-schedule .hint { position: absolute; inset: 0; display: none; place-items: center; text-align: center; padding: 20px 40px; }
+.guidance-schedule .hint span { background: var(--back); border: 1px solid var(--edge); border-radius: 6px; padding: 8px 12px; }
 .guidance-schedule.linked .hint { display: grid; }
 `
 
@@ -529,7 +531,7 @@ export class ScheduleEditor {
     while (layer.childElementCount < points.length) layer.append(shape("circle", { tabindex: 0, role: "slider" }))
     drawn.length = points.length
     const room = plot.width / points.length
-    for (const [name, most] of [["crowded", CROWDED], ["lost", LOST]]) layer.classList.toggle(name, room < most)
+    for (const [name, most] of [["crowded", CROWDED], ["lost", LOST]]) this.svg.classList.toggle(name, room < most)
     this.circles().forEach((circle, i) => {
       const [x, y] = points[i]
       const chosen = i === selected || i === near
