@@ -2,7 +2,7 @@
 // schedule.js puts it on a node.
 
 import * as c from "./curve.js"
-import { PALETTE, Plot, element, shape, short, style } from "./plot.js"
+import { PALETTE, Plot, element, shape, style } from "./plot.js"
 
 const REACH = 12 // pixels of the screen from a point within which a press takes hold of it
 const RADIUS = 5.5 // of a point where there is room
@@ -69,7 +69,6 @@ export class ScheduleEditor {
     this.saved = { schedule: c.parse("1"), text: "1", error: "" } // as the text field has it
     this.interaction = { selected: null, near: null, gesture: null, keys: false } // gone when the page is
     this.run = { timeline: null, applied: [], marker: null, text: null } // what the last run told
-    this.drawn = [] // what each circle was drawn as
     this.build()
     this.observer = new ResizeObserver(() => this.draw())
   }
@@ -132,7 +131,7 @@ export class ScheduleEditor {
   }
 
   rest() {
-    this.endGesture()
+    this.release()
     this.endKeys()
     this.observer.disconnect()
     cancelAnimationFrame(this.frame)
@@ -486,7 +485,7 @@ export class ScheduleEditor {
     this.unit.textContent = unit
     for (const [input, end] of [[this.low, 0], [this.high, 1]]) {
       if (force || document.activeElement !== input) input.value = this.host.range?.[end] ?? ""
-      input.placeholder = short(range[end])
+      input.placeholder = c.number(c.round(range[end], 1e-3))
     }
     this.describe(schedule, force)
     if (error) this.say(error, true)
@@ -519,27 +518,29 @@ export class ScheduleEditor {
     plot.path("marker", marker ? `M${at} ${plot.top}V${plot.bottom}` : "")
     const hidden = rows.length - shown
     plot.legend.textContent = !rows.length ? "" :
-      (marker ? "○ this run" : now ? "○ last run" : "○ last run, before this edit") + (hidden ? `, ${hidden} out of range` : "")
+      (marker ? "○ this run" : now ? "○ last run" : "○ run before this edit") + (hidden ? `, ${hidden} out of range` : "")
   }
 
   // The same circles are used again, so that the one in focus stays it, and only what has changed is touched.
   drawPoints({ points, axis }) {
-    const { plot, drawn } = this
+    const { plot } = this
     const { selected, near } = this.interaction
     const layer = plot.over
     while (layer.childElementCount > points.length) layer.lastElementChild.remove()
     while (layer.childElementCount < points.length) layer.append(shape("circle", { tabindex: 0, role: "slider" }))
-    drawn.length = points.length
+    const frame = `${plot.key} ${points.length} ${axis}`
+    const drawn = this.drawn?.frame === frame ? this.drawn : { frame }
+    this.drawn = drawn
     const room = plot.width / points.length
     for (const [name, most] of [["crowded", CROWDED], ["lost", LOST]]) this.svg.classList.toggle(name, room < most)
     this.circles().forEach((circle, i) => {
       const [x, y] = points[i]
-      const chosen = i === selected || i === near
-      const state = [plot.px(x), plot.py(y), chosen ? RADIUS : c.clamp(room / 2.4, 1.6, RADIUS), i === selected, i === near, points.length, axis, x, y]
-      if (drawn[i]?.every((value, k) => value === state[k])) return
-      drawn[i] = state
+      const name = `point${i === selected ? " selected" : ""}${i === near ? " near" : ""}`
+      const last = drawn[i]
+      if (last && last.x === x && last.y === y && last.name === name) return
+      drawn[i] = { x, y, name }
       const attributes = {
-        cx: state[0], cy: state[1], r: state[2], class: `point${i === selected ? " selected" : ""}${i === near ? " near" : ""}`,
+        cx: plot.px(x), cy: plot.py(y), r: name === "point" ? c.clamp(room / 2.4, 1.6, RADIUS) : RADIUS, class: name,
         "aria-label": `Point ${i + 1} of ${points.length}`, "aria-valuenow": y, "aria-valuetext": `${axis} ${c.number(x)}, value ${c.number(y)}`,
       }
       for (const [name, value] of Object.entries(attributes)) circle.setAttribute(name, value)

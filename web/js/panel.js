@@ -33,9 +33,8 @@ export class Panel {
     header.onpointermove = event => this.grip && this.move(this.grip[0] + event.clientX, this.grip[1] + event.clientY)
     header.onlostpointercapture = () => { this.grip = null }
     this.root.addEventListener("keydown", event => {
-      if (event.key !== "Escape" || event.target.tagName === "INPUT") return
-      event.stopPropagation()
-      this.close()
+      if (!event.ctrlKey && !event.metaKey) event.stopPropagation() // or Delete would remove the node
+      if (event.key === "Escape" && event.target.tagName !== "INPUT") this.close()
     })
     close.focus({ preventScroll: true, focusVisible: false })
   }

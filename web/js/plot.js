@@ -9,11 +9,11 @@
 //
 // Positions and values become pixels by px() and py(), and an event becomes a place in the picture by spot().
 
-import { ticks } from "./curve.js"
+import { number, ticks } from "./curve.js"
 
 const SVG = "http://www.w3.org/2000/svg"
 const SIDE = 12, TOP = 22, BOTTOM = 36 // around the box; on the left also the numbers, as wide as they are
-const DIGIT = 6.2 // pixels that a digit takes
+const DIGIT = 7 // pixels that a digit takes
 
 export const PALETTE = `
   --ink: var(--input-text, #ddd); --back: var(--guidance-back, color-mix(in srgb, var(--comfy-input-bg, #222) 60%, var(--comfy-menu-bg, #353535))); --edge: var(--border-color, #4e4e4e);
@@ -52,12 +52,6 @@ export function style(id, text) {
   if (!document.getElementById(id)) document.head.append(element("style", { id }, text))
 }
 
-// A number with no more digits than there is room for.
-export function short(value) {
-  const size = Math.abs(value)
-  return String(Number(size >= 1000 || size === 0 ? value.toFixed(0) : value.toPrecision(4)))
-}
-
 export class Plot {
   constructor(label) {
     style("guidance-plot-style", STYLE)
@@ -82,7 +76,7 @@ export class Plot {
     if (key === this.key) return
     this.key = key
     const marks = ticks(low, high, clientHeight < 170 ? 4 : 5)
-    const left = 9 + DIGIT * Math.max(...marks.map(mark => short(mark).length), 2)
+    const left = 9 + DIGIT * Math.max(...marks.map(mark => number(mark).length), 2)
     const [width, height] = [clientWidth - left - SIDE, clientHeight - TOP - BOTTOM].map(size => Math.max(size, 1))
     Object.assign(this, { low, high, left, width, height, right: left + width, bottom: TOP + height, top: TOP })
     this.drawFrame(marks, x, y)
@@ -94,14 +88,14 @@ export class Plot {
     const parts = [shape("rect", { class: "box", x: left, y: TOP, width: this.width, height: this.height })]
     for (const mark of marks) {
       const at = this.py(mark)
-      parts.push(shape("line", { class: mark === 0 ? "zero" : "grid", x1: left, x2: right, y1: at, y2: at }), label(short(mark), left - 5, at + 4, "end"))
+      parts.push(shape("line", { class: mark === 0 ? "zero" : "grid", x1: left, x2: right, y1: at, y2: at }), label(number(mark), left - 5, at + 4, "end"))
     }
     let free = -Infinity
     for (const mark of [...this.view.ticks].sort((a, b) => this.px(a) - this.px(b))) {
-      const [at, half] = [this.px(mark), (short(mark).length * DIGIT) / 2]
+      const [at, half] = [this.px(mark), (number(mark).length * DIGIT) / 2]
       if (at - half < free) continue
       free = at + half + 6
-      parts.push(shape("line", { class: "grid", x1: at, x2: at, y1: TOP, y2: bottom }), label(short(mark), Math.min(at, right + SIDE - 2 - half), bottom + 14, "middle"))
+      parts.push(shape("line", { class: "grid", x1: at, x2: at, y1: TOP, y2: bottom }), label(number(mark), Math.min(at, right + SIDE - 2 - half), bottom + 14, "middle"))
     }
     parts.push(label(x, (left + right) / 2, bottom + 29, "middle", "title"), label(y, left, TOP - 8, "start", "title"))
     this.frame.replaceChildren(...parts)

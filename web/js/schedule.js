@@ -14,7 +14,7 @@ const SIZE = [400, 410] // of a new node
 const HEIGHT = 260 // that the editor needs
 const PREVIEW = [340, 460]
 const DRAW = "guidance.draw-schedule"
-const FOLLOW = 200 // ms between looks at what else has changed the text of a panel
+const FOLLOW = 200, PATIENCE = 5 // ms between looks at what else has changed a panel's text; looks until it is gone
 let made = 0
 
 const editors = new WeakMap() // node -> its editor
@@ -134,15 +134,18 @@ function open(node, name, label, nth) {
   const now = () => (graph ? rootGraph().subgraphs?.get(graph) : rootGraph())?.getNodeById(id)
   const text = () => promoted(now()).find(found => found.name === name)
   const editor = new ScheduleEditor(hostOf(now, `${RANGE} ${name}`, value => {
-    const { widget } = text()
+    const widget = text()?.widget
+    if (!widget) return
     widget.value = value
     widget.callback?.(value, app.canvas, now())
     app.canvas.setDirty(true, true)
   }))
-  let shown
+  let shown, missing = 0
   const follow = () => {
     const found = text()
-    if (!found) return app.configuringGraph || panels.get(key)?.close()
+    missing = found ? 0 : missing + 1 // for a moment while an undo restores the workflow
+    if (missing > PATIENCE) panels.get(key).close()
+    if (!found) return
     editor.set(String(found.widget.value))
     const run = runs.get(place(found.inner))
     if (run && run !== shown) editor.setRun({ ...(shown = run), text: editor.saved.text })
