@@ -151,7 +151,9 @@ export class ScheduleEditor {
     }
     this.release()
     this.saved = saved
-    this.interaction.selected = this.interaction.near = null
+    const focused = this.indexOf(document.activeElement)
+    this.interaction.selected = focused < saved.schedule.points.length ? focused : null
+    this.interaction.near = null
     this.draw()
   }
 
