@@ -150,7 +150,9 @@ def active(cond, sigma):
 
 
 def in_range(entry, sigma):
-    return "default" in entry or (
+    if "default" in entry or not ("timestep_start" in entry or "timestep_end" in entry):
+        return True
+    return (
         sigma <= _float32(entry.get("timestep_start", float("inf")))
         and sigma >= _float32(entry.get("timestep_end", float("-inf")))
     )
