@@ -232,7 +232,7 @@ KNOWN = [
     Architecture("z_image", "Lumina2", {
         **LUMINA, "dim": 256, "n_kv_heads": 4, "axes_dims": [16, 24, 24], "z_image_modulation": True, "time_scale": 1000.0,
         "pad_tokens_multiple": 8, "rope_theta": 256.0,
-    }, (16, 14, 12), 16, image=48, format="Flux"),
+    }, (16, 16, 12), 16, image=48, format="Flux"),
     Architecture("hunyuan_video", "HunyuanVideo", HUNYUAN, (16, 2, 10, 8), 16, image=40, extras=pooled(8),
                  format="HunyuanVideo", masked=True),
     Architecture("cosmos_predict2", "CosmosPredict2", {"image_model": "cosmos_predict2", **COSMOS}, (16, 2, 10, 8), 16,
