@@ -119,8 +119,15 @@ class RowForEach(OnModel):
             if keys.shape[axis] == q.shape[axis] or torch.equal(keys, away):
                 return own  # not the text's
         else:
-            length = away.shape[axis] - self.image
-            away, turned = away.narrow(axis, 0, length), turned.narrow(axis, 0, length)
+            network = self.guider.inner_model.diffusion_model
+            length = self.given["nag_pushed"][0][0].shape[1]  # without padding and registers, which are not pushed
+            front = network.register_tokens.shape[1] if hasattr(network, "register_tokens") else 0
+            if type(network).__name__ == "Flux":
+                front = away.shape[axis] - self.image - length
+            away, turned = away.narrow(axis, front, length), turned.narrow(axis, front, length)
+        mask = args[1] if len(args) > 1 else kwargs.get("mask")
+        if mask is not None:
+            args, kwargs = args[:1], {**kwargs, "mask": torch.nn.functional.pad(mask, (away.shape[axis], 0))}
         image = q.narrow(axis, q.shape[axis] - count, count)
         return func(image, torch.cat([away, keys], axis), torch.cat([-self.weight * turned, values], axis), *args, **kwargs)
 

@@ -2,10 +2,21 @@
 
 from collections import namedtuple
 
+import comfy.ops
 import pytest
 import torch
-from pack.tests.architectures import ARCHITECTURES
+from comfy.ldm.modules import attention
+from comfy.patcher_extension import WrappersMP
+from comfy_extras.nodes_context_windows import ContextWindowsManualNode
+from pack.guidance.nag import nag
+from pack.nodes.bridge import joined
+from pack.tests.architectures import ARCHITECTURES, CPU
 from pack.tests.joined import OneRow, RowForEach
+
+try:
+    from comfy.multigpu import MultiGPUThreadPool
+except ImportError:  # hosts before 0.29 run on one device
+    MultiGPUThreadPool = None
 
 EXACT = 1e-4  # of the effect
 ALL = pytest.mark.parametrize("name", ARCHITECTURES)
@@ -53,3 +64,193 @@ def test_beside_cfg_the_uncond_stays_what_it_was(name):
     assert error(joined.cond, reference.cond, plain.cond) < EXACT
     assert (joined.uncond - plain.uncond).norm() < 1e-6 * plain.uncond.norm()
     assert one.rows == 4
+
+
+FEW = pytest.mark.parametrize("name", ("sd15", "wan", "flux", "z_image"))
+
+
+@FEW
+def test_where_memory_splits_the_batch_the_numbers_are_the_same(name, monkeypatch):
+    architecture = ARCHITECTURES[name]
+    model, negative = architecture.model(), architecture.prompt(4, 24)
+    one = OneRow(model, negative)
+    given = {"cfg": 3.0, "batch": 2, "negative": architecture.prompt(2, 36)}
+    plain, whole = architecture.sample(model, **given), architecture.sample(one.model, **given)
+    calls = one.calls
+    monkeypatch.setattr(model.model, "memory_required", lambda *args, **kwargs: 1e30 if "cond_shapes" in kwargs else 1)
+    assert error(architecture.sample(one.model, **given), whole, plain) < EXACT
+    assert one.calls - calls == 4 and calls == {"sd15": 2, "wan": 2}.get(name, 4)  # in cross-attention all rows share a forward
+
+
+@FEW
+def test_each_of_several_prompts_has_the_negative(name):
+    """Prompts of different lengths for the left and the right half, each against what it predicts alone."""
+    architecture = ARCHITECTURES[name]
+    left = torch.zeros(1, *architecture.latent[-2:])
+    left[..., : left.shape[-1] // 2] = 1
+    model, negative = architecture.model(), architecture.prompt(4)
+    one = OneRow(model, negative)
+    prompts = {1: architecture.prompt(1, 12), 0: architecture.prompt(6, 9)}
+    halves = [[tokens, {**values, "mask": left if side else 1 - left, "mask_strength": 1.0}]
+              for side, [[tokens, values]] in prompts.items()]
+    both = predict(architecture, one.model, positive=halves).cond
+    alone = {side: predict(architecture, one.model, positive=prompt).cond for side, prompt in prompts.items()}
+    expected = torch.where(left.expand(architecture.latent).flatten().bool(), alone[1], alone[0])
+    plain = predict(architecture, model, positive=halves).cond
+    assert error(both, expected, plain) < EXACT
+
+
+def test_context_windows():
+    architecture = ARCHITECTURES["wan"]
+    noise = torch.randn(1, 16, 7, 10, 8)
+    windowed = ContextWindowsManualNode.execute(architecture.model(), 4, 2, "standard_static", 1, False, "pyramid", 2, False).result[0]
+    negative, given = architecture.prompt(4, 7), {"noise": noise, "cfg": 3.0}
+    one = OneRow(windowed, negative)
+    reference = architecture.sample(RowForEach(windowed, negative).model, **given)
+    assert error(architecture.sample(one.model, **given), reference, architecture.sample(windowed, **given)) < EXACT
+    assert one.calls > 4
+
+
+if MultiGPUThreadPool:
+    @FEW
+    def test_two_devices(name):
+        """Each entry of the batch on a device of its own, in threads, as MultiGPU does it."""
+        architecture = ARCHITECTURES[name]
+        model, twin, negative = architecture.model(), architecture.model(), architecture.prompt(4, 7)
+        twin.model.current_patcher = twin
+        devices = {CPU: model, torch.device("cpu", 0): twin}
+        seen = set()
+
+        def on_two(executor, host, conds, x, timestep, options):
+            pool = MultiGPUThreadPool(list(devices))
+            try:
+                return executor(host, conds, x, timestep, {**options, "multigpu_clones": devices, "multigpu_thread_pool": pool})
+            finally:
+                pool.shutdown()
+
+        def where(executor, *args, **kwargs):
+            seen.add(executor.class_obj)
+            return executor(*args, **kwargs)
+
+        one = OneRow(model, negative)
+        whole = predict(architecture, one.model, cfg=3.0)
+        one.model.add_wrapper_with_key(WrappersMP.CALC_COND_BATCH, "two", on_two)
+        one.model.add_wrapper_with_key(WrappersMP.APPLY_MODEL, "where", where)
+        split = predict(architecture, one.model, cfg=3.0)
+        plain = predict(architecture, model, cfg=3.0)
+        assert error(split.cond, whole.cond, plain.cond) < EXACT
+        assert (split.uncond - plain.uncond).norm() < 1e-6 * plain.uncond.norm()
+        assert seen == {model.model, twin.model}
+
+
+@ALL
+def test_pushed_tokens_are_values_turned_round_in_the_same_softmax(name):
+    """NegPip's negative weights, alone and together with a negative prompt."""
+    architecture = ARCHITECTURES[name]
+    model, pushed = architecture.model(), architecture.prompt(5)
+    for negative in (None, architecture.prompt(4)):
+        given = {"negative": negative, "pushed": pushed, "weight": 1.5}
+        reference = architecture.sample(RowForEach(model, image=architecture.image, **given).model)
+        without = architecture.sample(OneRow(model, negative).model if negative else model)
+        assert error(architecture.sample(OneRow(model, **given).model), reference, without) < EXACT
+
+
+def test_a_token_pushed_by_minus_one_is_a_token_of_the_prompt():
+    architecture = ARCHITECTURES["sd15"]
+    model, prompt, pushed = architecture.model(), architecture.prompt(1), architecture.prompt(5, 7)
+    longer = [[torch.cat([prompt[0][0], pushed[0][0]], dim=1), prompt[0][1]]]
+    result = architecture.sample(OneRow(model, pushed=pushed, weight=-1.0).model)
+    assert error(result, architecture.sample(model, positive=longer), architecture.sample(model)) < EXACT
+
+
+def test_each_pushed_token_has_its_weight():
+    architecture = ARCHITECTURES["sd15"]
+    model, pushed = architecture.model(), architecture.prompt(5, 3)
+    each = architecture.sample(OneRow(model, pushed=pushed, weight=(2.0, 2.0, 0.5)).model)
+    assert torch.equal(architecture.sample(OneRow(model, pushed=pushed, weight=(2.0,) * 3).model),
+                       architecture.sample(OneRow(model, pushed=pushed, weight=2.0).model))
+    assert not torch.equal(each, architecture.sample(OneRow(model, pushed=pushed, weight=2.0).model))
+
+
+def test_nothing_is_left_in_the_network():
+    architecture = ARCHITECTURES["flux2"]
+    model = architecture.model()
+    plain = architecture.sample(model)
+    architecture.sample(OneRow(model, architecture.prompt(4)).model)
+    assert torch.equal(architecture.sample(model), plain)
+    assert not any("forward" in module.__dict__ for module in model.model.diffusion_model.modules())
+
+
+def test_an_override_of_another_pack_is_called_for_every_part():
+    architecture = ARCHITECTURES["sd15"]
+    model, negative = architecture.model(), architecture.prompt(4)
+    expected = architecture.sample(OneRow(model, negative).model)
+    seen = []
+
+    def other(attend, q, k, v, *args, **kwargs):
+        seen.append(k.shape[1])
+        return attend(q, k, v, *args, **kwargs)
+
+    model.model_options["transformer_options"]["optimized_attention_override"] = other
+    assert torch.equal(architecture.sample(OneRow(model, negative).model), expected)
+    assert 24 not in seen and seen.count(12) > 2
+
+
+def test_an_override_that_displaces_ours_is_told_in_one_sentence():
+    """The prompt's rows would take prompt and negative for one prompt."""
+    architecture = ARCHITECTURES["sd15"]
+    one = OneRow(architecture.model(), architecture.prompt(4))
+    one.model.model_options["transformer_options"]["optimized_attention_override"] = lambda attend, *args, **kwargs: attend(*args, **kwargs)
+    with pytest.raises(RuntimeError, match="another pack has replaced the attention"):
+        architecture.sample(one.model)
+
+
+LAYOUTS = {
+    "flat": {}, "heads": {"skip_reshape": True}, "heads in and out": {"skip_reshape": True, "skip_output_reshape": True},
+    "v by head": {}, "grouped": {"skip_reshape": True, "enable_gqa": True},
+}
+if not hasattr(comfy.ops, "repeat_kv_for_gqa"):
+    del LAYOUTS["grouped"]  # an older host
+
+
+@pytest.mark.parametrize("masked", (None, 2, 3, 4))
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_every_layout_and_mask_of_the_hosts_attention(layout, masked):
+    """Two rows of which the second has a negative, in an attention over text and image."""
+    kwargs = LAYOUTS[layout]
+    q, k, v = torch.randn(3, 2, 4, 20, 8)
+    if "enable_gqa" in kwargs:
+        k, v = k[:, :2], v[:, :2]
+    mask = None if masked is None else torch.randn(*[1] * (masked - 2), 20, 20) if masked != 3 else torch.randn(2, 1, 20)
+    streams = joined.Streams(3, 0, 5, (), joined.Nag(4.0))
+    form = joined.Form()
+    axis = 2 if kwargs.get("skip_output_reshape") else 1
+
+    def attend(rows, queries, keys):
+        part = mask
+        if mask is not None:
+            part = mask[..., keys] if mask.shape[-2] == 1 else mask[..., queries, :][..., keys]
+            part = part[rows] if part.ndim > 2 and part.shape[0] == 2 else part
+        options = {**kwargs, "mask": part}
+        q_, k_, v_ = q[rows][:, :, queries], k[rows][:, :, keys], v[rows][:, :, keys]
+        if not kwargs.get("skip_reshape"):
+            q_, k_ = (t.transpose(1, 2).flatten(2) for t in (q_, k_))
+            v_ = v_.transpose(1, 2) if layout == "v by head" else v_.transpose(1, 2).flatten(2)
+        return attention.attention_pytorch(q_, k_, v_, 4, **options)
+
+    image, everything = torch.arange(8, 20), torch.arange(20)
+    prompt, away = (torch.cat([text, image]) for text in (torch.arange(3), torch.arange(3, 8)))
+    plus, minus = attend(slice(1, 2), prompt, prompt), attend(slice(1, 2), away, away)
+    guided = nag(plus.narrow(axis, 3, 12), minus.narrow(axis, 5, 12), 4.0, features=(1, 3) if axis == 2 else (-1,))
+    second = torch.cat([plus.narrow(axis, 0, 3), minus.narrow(axis, 0, 5), guided], axis)
+
+    rows = joined.Rows([streams, None], form)
+    if kwargs.get("skip_reshape"):
+        given = q, k, v
+    else:
+        flat = [t.transpose(1, 2) for t in (q, k, v)]
+        given = flat[0].flatten(2), flat[1].flatten(2), flat[2] if layout == "v by head" else flat[2].flatten(2)
+    given = [t.flip(0) for t in given]  # the row with the negative first
+    turned = mask.flip(0) if mask is not None and mask.ndim > 2 and mask.shape[0] == 2 else mask
+    out = joined.override(None, attention.attention_pytorch, *given, 4, mask=turned, transformer_options={joined.JOINED: rows}, **kwargs)
+    torch.testing.assert_close(out.flip(0), torch.cat([attend(slice(0, 1), everything, everything), second]))

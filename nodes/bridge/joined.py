@@ -40,7 +40,8 @@ class Nag(NamedTuple):
 class Streams:
     """What the tokens of one row's text are, in their order.
 
-    prompt, pushed, negative: numbers of tokens. weights: how strongly each pushed token is pushed away.
+    prompt, pushed, negative: numbers of tokens. weights: how strongly each pushed token is pushed away. lead: tokens
+    in front of these that are only padding.
     """
 
     prompt: int
@@ -48,6 +49,7 @@ class Streams:
     negative: int = 0
     weights: tuple = ()
     nag: Nag | None = None
+    lead: int = 0
 
     @property
     def lengths(self):
@@ -97,8 +99,9 @@ def join(entry, network, negative=None, pushed=None, weight=1.0, nag=None, uuid=
     if len(parts) == 1:
         return beside(entry, network)
     counts = [0 if part is None else part["model_conds"]["c_crossattn"].cond.shape[1] for part in (entry, pushed, negative)]
-    weights = tuple(weight) if isinstance(weight, (tuple, list)) else (float(weight),) * counts[1]
-    streams = Streams(*counts, weights, nag if negative is not None else None)
+    lead = counts[1] - pushed["cross_attn"].shape[1] if pushed is not None and form_of(network).pads_in_front else 0
+    weights = tuple(weight) if isinstance(weight, (tuple, list)) else (float(weight),) * (counts[1] - lead)
+    streams = Streams(*counts, weights, nag if negative is not None else None, lead)
     conds = dict(entry["model_conds"])
     conds["c_crossattn"] = _cat([part["model_conds"]["c_crossattn"] for part in parts])
     masks = [part["model_conds"].get("attention_mask") for part in parts]
@@ -143,6 +146,7 @@ class Rows:
     def __init__(self, streams, form, image=None):
         self.streams, self.form, self.image = streams, form, image
         self.lengths = streams[0].lengths if streams[0] is not None else None  # as the network sees them, with padding
+        self.lead = 0  # tokens that the network puts in front of each stream
         self.captioned = False  # Lumina: what gets positions from now on is the image
         self.happened = False
 
@@ -167,8 +171,6 @@ def apply_model(executor, x, t, c_concat=None, c_crossattn=None, control=None, t
     form = form_of(network)
     rows = Rows(streams, form, form.image(network, x) if form.image else None)
     options = {**transformer_options, JOINED: rows}
-    if rows.any and form.options:
-        options = form.options(network, rows, options)
     with _hooked(network, form, rows):
         out = executor(x, t, c_concat, c_crossattn, control, options, **conds)
     if rows.any and not rows.happened:
@@ -299,12 +301,15 @@ def _same_start(hook, ids):
 
 @torch.compiler.disable
 def _same_end(hook, ids):
-    """For LongCat, whose image begins where its prompt ends: so do the other streams end there."""
-    if not hook.rows.any:
+    """For LongCat, whose image begins where its text ends: where the prompt ends, and there the other streams end too."""
+    rows = hook.rows
+    if not rows.any:
         return hook.original(ids)
-    moved = _restarted(ids, hook.rows)
-    for (start, stop), length in zip(hook.rows.bounds, hook.rows.lengths):
-        moved[:, start:stop, 1:] += hook.rows.lengths[0] - length
+    moved, prompt, total = _restarted(ids, rows), rows.lengths[0], sum(rows.lengths)
+    follows = ids[:, total:total + 1, 1:] == total  # older hosts leave the image at one place
+    for (start, stop), length in zip(rows.bounds, rows.lengths):
+        moved[:, start:stop, 1:] += follows * (prompt - length)
+    moved[:, total:, 1:] -= follows * (total - prompt)
     return hook.original(moved)
 
 
@@ -330,7 +335,8 @@ def _aura_registers(hook, context):
         return tokens
     registers = hook.network.register_tokens.to(tokens).expand(len(tokens), -1, -1)
     first, *others = [tokens[:, start:stop] for start, stop in hook.rows.bounds]
-    hook.rows.lengths = [length + registers.shape[1] for length in hook.rows.lengths]
+    hook.rows.lead = registers.shape[1]
+    hook.rows.lengths = [length + hook.rows.lead for length in hook.rows.lengths]
     return torch.cat([first, *(part for other in others for part in (registers, other))], dim=1)
 
 
@@ -468,11 +474,12 @@ def _joint(call, streams, rows):
         return answer.narrow(call.out_axis, 0, length), answer.narrow(call.out_axis, length, count)
 
     if streams.pushed:
-        # The prompt's own tokens stay what they are; only the image is pushed away.
+        # The prompt's own tokens stay what they are; only the image is pushed away, and not by padding or registers.
         pushed = next(bounds)
         text += [call.part([stream], [stream, image])() for stream in (prompt, pushed)]
-        padding = pushed[1] - pushed[0] - streams.pushed
-        out = call.part([image], [prompt, pushed, image]).weighted(prompt[1], (*streams.weights, *(0.0,) * padding))()
+        start = pushed[0] + rows.lead + streams.lead
+        away = start, start + len(streams.weights)
+        out = call.part([image], [prompt, away, image]).weighted(prompt[1], streams.weights)()
     else:
         own, out = seen_by(prompt, [prompt, image])
         text.append(own)
@@ -508,15 +515,14 @@ class Form(NamedTuple):
 
     kind: (rows, call, place) -> which split this call of attention needs, or None. mixes: CONDStreams.mixes. hooks:
     network -> [(module, name of its method, what takes its place)]. image: (network, x) -> number of image tokens,
-    where attention without text would be taken for joint. options: (network, rows, options) ->
-    transformer_options.
+    where attention without text would be taken for joint. pads_in_front: whether the host pads its text, in front.
     """
 
     kind: object = _joint_kind
     mixes: bool = False
     hooks: object = lambda network: []
     image: object = None
-    options: object = None
+    pads_in_front: bool = False
 
 
 def _modules(network, *names):
@@ -544,13 +550,8 @@ def _cosmos(network):
 
 
 def _flux(network):
-    moved = _same_end if _is_longcat(network) else _same_start
-    return [(network.pe_embedder, "forward", moved)] if network.params.txt_ids_dims else []
-
-
-def _is_longcat(network):
-    """Ovis numbers its text on the same two axes, but leaves its image where it is."""
-    return list(network.params.txt_ids_dims) == [1, 2] and not network.params.yak_mlp
+    axes = list(network.params.txt_ids_dims)
+    return [(network.pe_embedder, "forward", _same_end if axes == [1, 2] else _same_start)] if axes else []
 
 
 def _lumina(network):
@@ -568,14 +569,6 @@ def _sd3_image(network, x):
     return -(-x.shape[-2] // patch) * -(-x.shape[-1] // patch)
 
 
-def _longcat(network, rows, options):
-    """LongCat moves its image to where the prompt ends; here that is not where all of the text ends."""
-    if not _is_longcat(network):
-        return options
-    rope = {"shift_t": 1.0, "shift_y": float(rows.lengths[0]), "shift_x": float(rows.lengths[0]), **options.get("rope_options", {})}
-    return {**options, "rope_options": rope}
-
-
 CROSS_FORM = Form(_cross_kind, mixes=True)
 FORMS = {  # by the network's class, and where it is defined
     "modules.diffusionmodules.openaimodel.UNetModel": CROSS_FORM._replace(hooks=_unet),
@@ -586,7 +579,7 @@ FORMS = {  # by the network's class, and where it is defined
     "lightricks.av_model.LTXAVModel": CROSS_FORM._replace(hooks=_ltx),
     "cosmos.predict2.MiniTrainDIT": CROSS_FORM._replace(hooks=_cosmos),
     "anima.model.Anima": CROSS_FORM._replace(hooks=_cosmos),
-    "flux.model.Flux": Form(hooks=_flux, options=_longcat),
+    "flux.model.Flux": Form(hooks=_flux, pads_in_front=True),
     "chroma.model.Chroma": Form(),
     "modules.diffusionmodules.mmdit.OpenAISignatureMMDITWrapper": Form(hooks=_sd3, image=_sd3_image),
     "qwen_image.model.QwenImageTransformer2DModel": Form(hooks=lambda n: [(n.pe_embedder, "forward", _same_start)]),
