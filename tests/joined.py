@@ -42,14 +42,15 @@ class OnModel:
 
 
 class OneRow(OnModel):
-    """The cond's rows carry all prompts."""
+    """The cond's rows carry all prompts. attention: one of the host's, in the place of the one that it has chosen."""
 
-    def __init__(self, *args, **kwargs):
+    def __init__(self, *args, attention=None, **kwargs):
         super().__init__(*args, **kwargs)
         self.model.add_wrapper_with_key(WrappersMP.APPLY_MODEL, "joined", joined.apply_model)
         options = self.model.model_options["transformer_options"]
         before = options.get("optimized_attention_override")
-        options["optimized_attention_override"] = lambda *args, **kwargs: joined.override(before, *args, **kwargs)
+        options["optimized_attention_override"] = lambda attend, *args, **kwargs: joined.override(
+            before, attention or attend, *args, **kwargs)
 
     def batch(self, executor, model, conds, *args):
         network = model.diffusion_model

@@ -2,12 +2,16 @@
 
 from collections import namedtuple
 
+import comfy.conds
+import comfy.controlnet
 import comfy.ops
 import pytest
 import torch
 from comfy.ldm.modules import attention
 from comfy.patcher_extension import WrappersMP
+from comfy_api.torch_helpers import set_torch_compile_wrapper
 from comfy_extras.nodes_context_windows import ContextWindowsManualNode
+from comfy_extras.nodes_torch_compile import skip_torch_compile_dict
 from pack.guidance.nag import nag
 from pack.nodes.bridge import joined
 from pack.tests.architectures import ARCHITECTURES, CPU
@@ -64,6 +68,28 @@ def test_beside_cfg_the_uncond_stays_what_it_was(name):
     assert error(joined.cond, reference.cond, plain.cond) < EXACT
     assert (joined.uncond - plain.uncond).norm() < 1e-6 * plain.uncond.norm()
     assert one.rows == 4
+
+
+JOINT = [name for name, architecture in ARCHITECTURES.items() if architecture.image]
+
+
+@pytest.mark.parametrize("name", JOINT)
+def test_attending_to_the_image_once_is_the_same(name, monkeypatch):
+    """With torch's own attention, which can be taken apart; masks cannot."""
+    architecture = ARCHITECTURES[name]
+    model, negative = architecture.model(), architecture.prompt(4, architecture.unequal)
+    happened = []
+    once = joined._joint_once
+    monkeypatch.setattr(joined, "_joint_once", lambda *args: happened.append(1) or once(*args))
+    fast = architecture.sample(OneRow(model, negative, attention=attention.attention_pytorch).model)
+    assert happened
+    assert error(fast, architecture.sample(OneRow(model, negative).model), architecture.sample(model)) < EXACT
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"])
+@pytest.mark.parametrize("dtype", (torch.float16, torch.bfloat16))
+def test_the_kernel_that_tells_what_it_divided_by_is_there(device, dtype):
+    assert joined._partial_works(torch.device(device), dtype, 64)
 
 
 FEW = pytest.mark.parametrize("name", ("sd15", "wan", "flux", "z_image"))
@@ -172,6 +198,20 @@ def test_each_pushed_token_has_its_weight():
     assert not torch.equal(each, architecture.sample(OneRow(model, pushed=pushed, weight=2.0).model))
 
 
+@pytest.mark.parametrize("name, small", (("flux2", {"depth": 1, "depth_single_blocks": 0}), ("wan", {"num_layers": 1})))
+def test_compiled_networks_do_not_keep_what_was_decided_for_one_forward(name, small):
+    """Core's own compiling drops the guards on transformer_options. First a run without a negative, then one with it."""
+    architecture = ARCHITECTURES[name]
+    model, negative = architecture.model(**small), architecture.prompt(4)
+    expected, plain = predict(architecture, OneRow(model, negative).model), predict(architecture, model)
+    set_torch_compile_wrapper(model, "eager", options={"guard_filter_fn": skip_torch_compile_dict})
+    one = OneRow(model, negative)
+    one.nag = joined.Nag(0.0)
+    torch.testing.assert_close(predict(architecture, one.model), plain)
+    one.nag = joined.Nag(4.0)
+    assert error(predict(architecture, one.model).cond, expected.cond, plain.cond) < EXACT
+
+
 def test_nothing_is_left_in_the_network():
     architecture = ARCHITECTURES["flux2"]
     model = architecture.model()
@@ -254,3 +294,52 @@ def test_every_layout_and_mask_of_the_hosts_attention(layout, masked):
     turned = mask.flip(0) if mask is not None and mask.ndim > 2 and mask.shape[0] == 2 else mask
     out = joined.override(None, attention.attention_pytorch, *given, 4, mask=turned, transformer_options={joined.JOINED: rows}, **kwargs)
     torch.testing.assert_close(out.flip(0), torch.cat([attend(slice(0, 1), everything, everything), second]))
+
+
+def test_what_cannot_be_joined_is_told_in_one_sentence():
+    architecture = ARCHITECTURES["flux"]
+    model = architecture.model()
+
+    def entry(width=16, **more):
+        return {"model_conds": {"c_crossattn": comfy.conds.CONDRegular(torch.zeros(1, 3, width)), **more}}
+
+    assert joined.refusal(model, [entry(), entry()]) is None
+    assert "16 and 24 wide" in joined.refusal(model, [entry(), entry(24)])
+    assert "style model" in joined.refusal(model, [entry(attention_mask=1), entry()])
+    assert "no tokens" in joined.refusal(model, [{"model_conds": {}}])
+    unet = ARCHITECTURES["sd15"].model()
+    assert joined.refusal(unet, [entry()]) is None
+    unet.set_model_attn2_replace(lambda q, k, v, options: q, "middle", 0)
+    assert "IPAdapter" in joined.refusal(unet, [entry()])
+    unknown = ARCHITECTURES["sd15"].model()
+    unknown.model.diffusion_model = torch.nn.Linear(1, 1)
+    assert "a Linear" in joined.refusal(unknown, [entry()])
+
+
+class Control(comfy.controlnet.ControlBase):
+    """A ControlNet that notes the prompt that the host's ControlNets would read, and controls nothing."""
+
+    def __init__(self):
+        super().__init__()
+        self.tokens = set()
+
+    def get_control(self, x, t, cond, batched_number, transformer_options):
+        self.tokens.add(cond.get("crossattn_controlnet", cond["c_crossattn"]).shape[1])
+        return {"input": [], "middle": [], "output": []}
+
+    def copy(self):
+        return self
+
+    def get_models(self):
+        return []
+
+
+@FEW
+def test_a_controlnet_reads_the_prompt_as_it_was(name):
+    architecture = ARCHITECTURES[name]
+    model, negative, control = architecture.model(), architecture.prompt(4, 7), Control()
+    given = {"cfg": 3.0, "positive": architecture.prompt(1, control=control), "negative": architecture.prompt(2, control=control)}
+    result = architecture.sample(OneRow(model, negative).model, **given)
+    assert control.tokens == {12}
+    expected = architecture.sample(OneRow(model, negative).model, cfg=3.0)
+    assert error(result, expected, architecture.sample(model, cfg=3.0)) < EXACT

@@ -13,7 +13,7 @@ each row may live on another device.
 
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from itertools import accumulate, groupby
 from typing import NamedTuple
 from weakref import WeakKeyDictionary, ref
@@ -397,6 +397,24 @@ class Call:
     def features(self):
         return (1, 3) if self.out_axis == 2 else (-1,)
 
+    @property
+    def shares(self):
+        """Whether this is torch's own attention without anything that would change it, so that it may be taken apart."""
+        known = {"mask", "attn_precision", "skip_reshape", "skip_output_reshape", "transformer_options", "_inside_attn_wrapper",
+                 "heads", "low_precision_attention"}
+        heads = self.args[0] if self.args else self.kwargs["heads"]
+        return (getattr(self.attend, "__name__", "") == "attention_pytorch" and self.mask is None and len(self.args) < 3
+                and not self.kwargs.keys() - known and not (torch.is_grad_enabled() and self.q.requires_grad)
+                and self.k.shape == self.q.shape
+                and _partial_works(self.q.device, self.q.dtype, self.q.shape[-1] if self.axis == 2 else self.q.shape[-1] // heads))
+
+    def by_head(self):
+        """q, k, v as (batch, heads, tokens, width)."""
+        if self.axis == 2:
+            return self.q, self.k, self.v
+        heads = self.args[0] if self.args else self.kwargs["heads"]
+        return [t.reshape(*t.shape[:2], heads, -1).transpose(1, 2) for t in (self.q, self.k, self.v)]
+
     def with_mask(self, mask):
         if len(self.args) > 1:
             return (self.args[0], mask, *self.args[2:]), self.kwargs
@@ -442,6 +460,14 @@ def _pick(tensor, pieces, axis):
     return pieces[0] if len(pieces) == 1 else torch.cat(pieces, dim=axis)
 
 
+def _guide(plus, minus, streams, axis, features):
+    """NAG, of long videos in pieces, because its float32 would not fit beside them."""
+    pieces = 1 + plus.numel() // 2 ** 26
+    pairs = zip(plus.chunk(pieces, axis), minus.chunk(pieces, axis))
+    outs = [nag(*pair, *streams.nag, features=features) for pair in pairs]
+    return outs[0] if len(outs) == 1 else torch.cat(outs, dim=axis)
+
+
 def _cross(call, streams, rows):
     """Every query is an image token; the keys are the text."""
     prompt, pushed = streams.prompt, streams.pushed
@@ -452,7 +478,7 @@ def _cross(call, streams, rows):
     if not streams.negative:
         return positive()
     negative = call.part(whole, [(prompt + pushed, prompt + pushed + streams.negative)])
-    return nag(positive(), negative(), *streams.nag, features=call.features)
+    return _guide(positive(), negative(), streams, call.out_axis, call.features)
 
 
 def _text(call, streams, rows):
@@ -462,6 +488,8 @@ def _text(call, streams, rows):
 
 def _joint(call, streams, rows):
     """Text in front, image behind, all attend to all: each stream's text sees itself and the image."""
+    if streams.negative and not streams.pushed and call.shares:
+        return _joint_once(call, streams, rows)
     bounds = iter(rows.bounds)
     prompt = next(bounds)
     image = (rows.bounds[-1][1], call.queries)
@@ -487,8 +515,49 @@ def _joint(call, streams, rows):
         negative = next(bounds)
         own, away = seen_by(negative, [negative, image])
         text.append(own)
-        out = nag(out, away, *streams.nag, features=call.features)
+        out = _guide(out, away, streams, call.out_axis, call.features)
     return torch.cat([*text, out], dim=call.out_axis)
+
+
+def _joint_once(call, streams, rows):
+    """The same, in which everything attends to the image once, and to the texts apart.
+
+    Attention over two sets of keys is the mean of attention over each, weighted by how much of the softmax each has.
+    """
+    q, k, v = call.by_head()
+    text = sum(rows.lengths)
+    pixels, mass = _partial(q, k[:, :, text:], v[:, :, text:])
+    image, out, guided = (text, q.shape[2]), [], []
+    for stream in rows.bounds:
+        words, share = _partial(_pick(q, [stream, image], 2), *(_pick(t, [stream], 2) for t in (k, v)))
+        share = torch.sigmoid(share - _pick(mass, [stream, image], 2)).unsqueeze(-1)
+        seen = torch.lerp(_pick(pixels, [stream, image], 2).float(), words.float(), share).to(q.dtype)
+        length = stream[1] - stream[0]
+        out.append(seen[:, :, :length])
+        guided.append(seen[:, :, length:])
+    out = torch.cat([*out, _guide(*guided, streams, 2, (1, 3))], dim=2)
+    return out if call.out_axis == 2 else out.transpose(1, 2).flatten(2)
+
+
+def _partial(q, k, v):
+    """Attention (batch, heads, tokens, width), and the logarithm of what each query's softmax was divided by."""
+    if q.device.type == "cpu":
+        return torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(q, k, v)[:2]
+    return torch.ops.aten._scaled_dot_product_flash_attention(q, k, v)[:2]
+
+
+@lru_cache(None)
+def _partial_works(device, dtype, width):
+    """Whether this torch has a kernel that says what it divided by. Tried once, because it is not in torch's public API."""
+    generator = torch.Generator().manual_seed(0)
+    q, k, v = (torch.randn(1, 2, 40, width, generator=generator).to(device, dtype) for _ in range(3))
+    try:
+        (first, mass), (second, other) = (_partial(q, k[:, :, part], v[:, :, part]) for part in (slice(0, 9), slice(9, 40)))
+        merged = torch.lerp(first.float(), second.float(), torch.sigmoid(other - mass).unsqueeze(-1))
+        whole = torch.nn.functional.scaled_dot_product_attention(q, k, v).float()
+    except (RuntimeError, AttributeError, TypeError, NotImplementedError):
+        return False
+    return float((merged - whole).abs().max()) < 16 * torch.finfo(dtype).eps
 
 
 SPLIT = {"cross": _cross, "text": _text, "joint": _joint}
@@ -588,6 +657,40 @@ FORMS = {  # by the network's class, and where it is defined
     "krea2.model.SingleStreamDiT": Form(hooks=lambda n: [(n.txtfusion, "forward", _text_by_stream)]),
     "ideogram4.model.Ideogram4Transformer2DModel": Form(hooks=lambda n: [(n, "_backbone", _ideogram_backbone)]),
     "aura.mmdit.MMDiT": Form(hooks=lambda n: [(n.cond_seq_linear, "forward", _aura_registers)]),
+}
+
+
+def refusal(model, conds):
+    """Why these prompts cannot be joined on this model, in one sentence; None if they can.
+
+    model: a ModelPatcher. conds: processed entries, of the prompts and of what is pushed away.
+    """
+    network = model.get_model_object("diffusion_model")
+    form, kind = form_of(network), type(network).__name__
+    if form is None:
+        return f"attention cannot be told apart by prompt in this model, a {kind}."
+    if form.kind is _cross_kind and "attn2" in model.model_options["transformer_options"].get("patches_replace", {}):
+        return "another node (such as IPAdapter) has replaced the attention to the prompt, which would have to tell the prompts apart."
+    if getattr(network, "register_length", 0):
+        return f"this {kind} has tokens of its own in front of the prompt."
+    for entry in conds:
+        for key, what in REFUSED.get(kind, {}).items():
+            if key in entry["model_conds"]:
+                return f"{what}, which cannot be told apart by prompt."
+        if "c_crossattn" not in entry["model_conds"]:
+            return "a prompt has no tokens that this model would attend to."
+    widths = {entry["model_conds"]["c_crossattn"].cond.shape[-1] for entry in conds}
+    if len(widths) > 1:
+        return f"the prompts come from different text encoders: their tokens are {' and '.join(map(str, sorted(widths)))} wide."
+    return None
+
+
+REFUSED = {  # by the network's class: what a prompt may carry beside its tokens
+    "Flux": {"attention_mask": "a style model's mask lies over prompt and image"},
+    "Chroma": {"attention_mask": "a style model's mask lies over prompt and image"},
+    "HunyuanVideo": {"txt_byt5": "the prompt has glyph tokens", "clip_fea": "the prompt has tokens of an image"},
+    "NextDiT": {"ref_latents": "the prompt has reference images between its parts"},
+    "Anima": {"t5xxl_ids": "the prompt is encoded inside of the model"},
 }
 
 
