@@ -218,6 +218,10 @@ KNOWN = [
     Architecture("wan", "WAN21", WAN, (16, 2, 10, 8), 16, format="Wan21", settings={"shift": 8.0}),
     Architecture("wan_i2v", "WAN21", {**WAN, "model_type": "i2v", "in_dim": 36}, (16, 2, 10, 8), 16, format="Wan21",
                  extras=i2v, settings={"shift": 8.0}),
+    Architecture("wan_vace", "WAN21_Vace", {**WAN, "model_type": "vace", "vace_layers": 3, "vace_in_dim": 96}, (16, 2, 10, 8), 16,
+                 format="Wan21", settings={"shift": 8.0}),
+    Architecture("wan_camera", "WAN21_Camera", {**WAN, "model_type": "camera", "in_dim": 36}, (16, 2, 10, 8), 16, format="Wan21",
+                 extras=i2v, settings={"shift": 8.0}),
     Architecture("ltxv", "LTXV", {"image_model": "ltxv", **LTX}, (16, 2, 6, 4), 16, kind=ModelType.FLUX, format="LTXV",
                  masked=True, extras=unmasked),
     Architecture("ltxav", "LTXAV", {
@@ -235,6 +239,8 @@ KNOWN = [
     }, (16, 16, 12), 16, image=48, format="Flux"),
     Architecture("hunyuan_video", "HunyuanVideo", HUNYUAN, (16, 2, 10, 8), 16, image=40, extras=pooled(8),
                  format="HunyuanVideo", masked=True),
+    Architecture("hunyuan_image", "HunyuanImage21", {**HUNYUAN, "vec_in_dim": None, "patch_size": [1, 1], "axes_dim": [8, 8]},
+                 (16, 8, 6), 16, image=48, masked=True),
     Architecture("cosmos_predict2", "CosmosPredict2", {"image_model": "cosmos_predict2", **COSMOS}, (16, 2, 10, 8), 16,
                  kind=ModelType.FLOW_COSMOS, format="Wan21", settings={"sigma_data": 1.0, "sigma_max": 80.0, "sigma_min": 0.002}),
     Architecture("krea2", "Krea2", {

@@ -82,9 +82,10 @@ class RowForEach(OnModel):
             own = {**options, "transformer_options": {**options["transformer_options"], "optimized_attention_override": attend}}
             try:
                 with torch.inference_mode(inference):
-                    entry = {**cond[0], "model_conds": {**cond[0]["model_conds"], **{
-                        key: entries[name]["model_conds"][key] for key in ("c_crossattn", "attention_mask", "num_tokens")
-                        if key in entries[name]["model_conds"]}}}
+                    read = ("c_crossattn", "attention_mask", "num_tokens")
+                    conds = {key: value for key, value in cond[0]["model_conds"].items() if key not in read}
+                    conds |= {key: value for key, value in entries[name]["model_conds"].items() if key in read}
+                    entry = {**cond[0], "model_conds": conds}
                     answers[name] = executor(model, [[entry]], x, timestep, own)[0]
             except BaseException as error:
                 answers[name] = error

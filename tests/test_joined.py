@@ -58,7 +58,7 @@ def test_one_row_is_what_a_row_for_each_prompt_gives(name, lengths):
 def test_beside_cfg_the_uncond_stays_what_it_was(name):
     """With a batch of two, and masks that differ where there are masks."""
     architecture = ARCHITECTURES[name]
-    masks = {"kept": 9} if architecture.masked and name != "hunyuan_video" else {}  # whose own mask takes no batch
+    masks = {"kept": 9} if architecture.masked and not name.startswith("hunyuan") else {}  # whose mask takes no batch
     model, negative = architecture.model(), architecture.prompt(4, kept=5 if masks else None)
     given = {"cfg": 3.0, "batch": 2, "positive": architecture.prompt(1, **masks)}
     plain = predict(architecture, model, **given)
@@ -68,6 +68,25 @@ def test_beside_cfg_the_uncond_stays_what_it_was(name):
     assert error(joined.cond, reference.cond, plain.cond) < EXACT
     assert (joined.uncond - plain.uncond).norm() < 1e-6 * plain.uncond.norm()
     assert one.rows == 4
+
+
+@pytest.mark.parametrize("name", [name for name, architecture in ARCHITECTURES.items() if architecture.masked])
+@pytest.mark.parametrize("kept", ((9, None), (None, 5), (9, 5)))
+def test_masks_of_the_prompt_and_of_the_negative(name, kept):
+    architecture = ARCHITECTURES[name]
+    model, negative = architecture.model(), architecture.prompt(4, kept=kept[1])
+    given = {"positive": architecture.prompt(1, kept=kept[0])}
+    reference = architecture.sample(RowForEach(model, negative, image=architecture.image).model, **given)
+    assert error(architecture.sample(OneRow(model, negative).model, **given), reference, architecture.sample(model, **given)) < EXACT
+
+
+@pytest.mark.parametrize("rows", ((2, 1), (1, 2)))
+def test_a_prompt_for_each_picture_of_the_batch(rows):
+    architecture = ARCHITECTURES["flux"]
+    model, negative = architecture.model(), architecture.prompt(4, batch=rows[1])
+    given = {"positive": architecture.prompt(1, batch=rows[0]), "batch": 2}
+    reference = architecture.sample(RowForEach(model, negative, image=48).model, **given)
+    assert error(architecture.sample(OneRow(model, negative).model, **given), reference, architecture.sample(model, **given)) < EXACT
 
 
 JOINT = [name for name, architecture in ARCHITECTURES.items() if architecture.image]
@@ -198,11 +217,10 @@ def test_each_pushed_token_has_its_weight():
     assert not torch.equal(each, architecture.sample(OneRow(model, pushed=pushed, weight=2.0).model))
 
 
-@pytest.mark.parametrize("name, small", (("flux2", {"depth": 1, "depth_single_blocks": 0}), ("wan", {"num_layers": 1})))
-def test_compiled_networks_do_not_keep_what_was_decided_for_one_forward(name, small):
+def test_compiled_networks_do_not_keep_what_was_decided_for_one_forward():
     """Core's own compiling drops the guards on transformer_options. First a run without a negative, then one with it."""
-    architecture = ARCHITECTURES[name]
-    model, negative = architecture.model(**small), architecture.prompt(4)
+    architecture = ARCHITECTURES["wan"]
+    model, negative = architecture.model(num_layers=1), architecture.prompt(4)
     expected, plain = predict(architecture, OneRow(model, negative).model), predict(architecture, model)
     set_torch_compile_wrapper(model, "eager", options={"guard_filter_fn": skip_torch_compile_dict})
     one = OneRow(model, negative)
