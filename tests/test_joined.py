@@ -11,6 +11,7 @@ from comfy.ldm.modules import attention
 from comfy.patcher_extension import WrappersMP
 from comfy_api.torch_helpers import set_torch_compile_wrapper
 from comfy_extras.nodes_context_windows import ContextWindowsManualNode
+from comfy_extras.nodes_easycache import EasyCacheNode
 from comfy_extras.nodes_torch_compile import skip_torch_compile_dict
 from pack.guidance.nag import nag
 from pack.nodes.bridge import joined
@@ -263,6 +264,32 @@ def test_an_override_that_displaces_ours_is_told_in_one_sentence():
         architecture.sample(one.model)
 
 
+def test_a_cache_that_skips_the_network_is_no_displaced_attention(caplog):
+    architecture = ARCHITECTURES["flux"]
+    model, negative = architecture.model(), architecture.prompt(4)
+    cached = EasyCacheNode.execute(OneRow(model, negative).model, 100.0, 0.15, 0.95, False).result[0]
+    with caplog.at_level("INFO"):
+        architecture.sample(cached, steps=10)
+    assert "EasyCache - skipped" in caplog.text and "skipped 0/" not in caplog.text
+
+
+@pytest.mark.parametrize("name", ("sd15", "wan", "lumina2", "sd3", "flux"))
+def test_text_as_long_as_the_image(name):
+    """So that the number of tokens does not tell self-attention from attention to the text."""
+    architecture = ARCHITECTURES[name]
+    image = architecture.image or {"sd15": 48, "wan": 40}[name]
+    model, negative = architecture.model(), architecture.prompt(4, image - architecture.text)
+    reference = architecture.sample(RowForEach(model, negative, image=architecture.image).model)
+    assert error(architecture.sample(OneRow(model, negative).model), reference, architecture.sample(model)) < EXACT
+
+
+def test_rows_that_another_part_of_the_pack_answers_can_be_left_out():
+    streams = joined.Streams(3, 0, 5, (), joined.Nag(4.0))
+    rows = joined.Rows([streams, None, streams], joined.Form("img_in"))
+    part = rows.only([1, 2])
+    assert part.streams == [None, streams] and part.noted is rows.noted and part.bounds == [(0, 3), (3, 8)]
+
+
 LAYOUTS = {
     "flat": {}, "heads": {"skip_reshape": True}, "heads in and out": {"skip_reshape": True, "skip_output_reshape": True},
     "v by head": {}, "grouped": {"skip_reshape": True, "enable_gqa": True},
@@ -281,7 +308,7 @@ def test_every_layout_and_mask_of_the_hosts_attention(layout, masked):
         k, v = k[:, :2], v[:, :2]
     mask = None if masked is None else torch.randn(*[1] * (masked - 2), 20, 20) if masked != 3 else torch.randn(2, 1, 20)
     streams = joined.Streams(3, 0, 5, (), joined.Nag(4.0))
-    form = joined.Form()
+    form = joined.Form("img_in")
     axis = 2 if kwargs.get("skip_output_reshape") else 1
 
     def attend(rows, queries, keys):

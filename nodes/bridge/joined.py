@@ -12,6 +12,7 @@ each row may live on another device.
 """
 
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from itertools import accumulate, groupby
@@ -148,7 +149,13 @@ class Rows:
         self.lengths = streams[0].lengths if streams[0] is not None else None  # as the network sees them, with padding
         self.lead = 0  # tokens that the network puts in front of each stream
         self.captioned = False  # Lumina: what gets positions from now on is the image
-        self.happened = False
+        self.noted = set()  # 'entered': the network ran, no cache has skipped it; 'split': attention was split
+
+    def only(self, entries):
+        """Some of the entries, for another part of the pack that answers for the other rows itself."""
+        part = copy(self)
+        part.streams = [self.streams[i] for i in entries]
+        return part
 
     @property
     def any(self):
@@ -173,7 +180,7 @@ def apply_model(executor, x, t, c_concat=None, c_crossattn=None, control=None, t
     options = {**transformer_options, JOINED: rows}
     with _hooked(network, form, rows):
         out = executor(x, t, c_concat, c_crossattn, control, options, **conds)
-    if rows.any and not rows.happened:
+    if rows.any and rows.noted == {"entered"}:
         raise RuntimeError("The negative prompt was joined to the prompt, but another pack has replaced the attention "
                            "that would have told them apart.")
     return out
@@ -224,7 +231,8 @@ _hooks = WeakKeyDictionary()
 @contextmanager
 def _hooked(network, form, rows):
     if network not in _hooks:
-        _hooks[network] = [_Hook(owner, name, change) for owner, name, change in form.hooks(network)]
+        changes = [(getattr(network, form.entry), "forward", _entered), *form.hooks(network)]
+        _hooks[network] = [_Hook(*change) for change in changes]
     entered = []
     try:
         for hook in _hooks[network]:
@@ -234,6 +242,12 @@ def _hooked(network, form, rows):
     finally:
         for hook in reversed(entered):
             hook.leave()
+
+
+@torch.compiler.disable
+def _entered(hook, *args, **kwargs):
+    hook.rows.noted.add("entered")
+    return hook.original(*args, **kwargs)
 
 
 def _placed(place):
@@ -358,7 +372,8 @@ def override(previous, attend, q, k, v, *args, **kwargs):
     kind = rows.form.kind(rows, call, place)
     if kind is None:
         return attend(q, k, v, *args, **kwargs)
-    rows.happened = rows.happened or kind != "text"
+    if kind != "text":
+        rows.noted.add("split")
     size, out = q.shape[0] // len(rows.streams), []
     for streams, group in groupby(range(len(rows.streams)), key=rows.streams.__getitem__):
         group = list(group)
@@ -582,11 +597,13 @@ def _joint_kind(rows, call, place):
 class Form(NamedTuple):
     """How an architecture reads its text.
 
-    kind: (rows, call, place) -> which split this call of attention needs, or None. mixes: CONDStreams.mixes. hooks:
-    network -> [(module, name of its method, what takes its place)]. image: (network, x) -> number of image tokens,
-    where attention without text would be taken for joint. pads_in_front: whether the host pads its text, in front.
+    entry: name of a module of the network that is called once in each forward. kind: (rows, call, place) -> which split
+    this call of attention needs, or None. mixes: CONDStreams.mixes. hooks: network -> [(module, name of its method, what
+    takes its place)]. image: (network, x) -> number of image tokens, where attention without text would be taken for
+    joint. pads_in_front: whether the host pads its text, in front.
     """
 
+    entry: str
     kind: object = _joint_kind
     mixes: bool = False
     hooks: object = lambda network: []
@@ -638,25 +655,31 @@ def _sd3_image(network, x):
     return -(-x.shape[-2] // patch) * -(-x.shape[-1] // patch)
 
 
-CROSS_FORM = Form(_cross_kind, mixes=True)
+def _cross_form(entry, hooks):
+    return Form(entry, _cross_kind, True, hooks)
+
+
+WAN = _cross_form("time_embedding", _wan)
+LTX = _cross_form("patchify_proj", _ltx)
+COSMOS = _cross_form("x_embedder", _cosmos)
 FORMS = {  # by the network's class, and where it is defined
-    "modules.diffusionmodules.openaimodel.UNetModel": CROSS_FORM._replace(hooks=_unet),
-    "wan.model.WanModel": CROSS_FORM._replace(hooks=_wan),
-    "wan.model.VaceWanModel": CROSS_FORM._replace(hooks=_wan),
-    "wan.model.CameraWanModel": CROSS_FORM._replace(hooks=_wan),
-    "lightricks.model.LTXVModel": CROSS_FORM._replace(hooks=_ltx),
-    "lightricks.av_model.LTXAVModel": CROSS_FORM._replace(hooks=_ltx),
-    "cosmos.predict2.MiniTrainDIT": CROSS_FORM._replace(hooks=_cosmos),
-    "anima.model.Anima": CROSS_FORM._replace(hooks=_cosmos),
-    "flux.model.Flux": Form(hooks=_flux, pads_in_front=True),
-    "chroma.model.Chroma": Form(),
-    "modules.diffusionmodules.mmdit.OpenAISignatureMMDITWrapper": Form(hooks=_sd3, image=_sd3_image),
-    "qwen_image.model.QwenImageTransformer2DModel": Form(hooks=lambda n: [(n.pe_embedder, "forward", _same_start)]),
-    "lumina.model.NextDiT": Form(hooks=_lumina),
-    "hunyuan_video.model.HunyuanVideo": Form(hooks=lambda n: [(n.txt_in, "forward", _text_by_stream)]),
-    "krea2.model.SingleStreamDiT": Form(hooks=lambda n: [(n.txtfusion, "forward", _text_by_stream)]),
-    "ideogram4.model.Ideogram4Transformer2DModel": Form(hooks=lambda n: [(n, "_backbone", _ideogram_backbone)]),
-    "aura.mmdit.MMDiT": Form(hooks=lambda n: [(n.cond_seq_linear, "forward", _aura_registers)]),
+    "modules.diffusionmodules.openaimodel.UNetModel": _cross_form("time_embed", _unet),
+    "wan.model.WanModel": WAN,
+    "wan.model.VaceWanModel": WAN,
+    "wan.model.CameraWanModel": WAN,
+    "lightricks.model.LTXVModel": LTX,
+    "lightricks.av_model.LTXAVModel": LTX,
+    "cosmos.predict2.MiniTrainDIT": COSMOS,
+    "anima.model.Anima": COSMOS,
+    "flux.model.Flux": Form("img_in", hooks=_flux, pads_in_front=True),
+    "chroma.model.Chroma": Form("img_in"),
+    "modules.diffusionmodules.mmdit.OpenAISignatureMMDITWrapper": Form("t_embedder", hooks=_sd3, image=_sd3_image),
+    "qwen_image.model.QwenImageTransformer2DModel": Form("img_in", hooks=lambda n: [(n.pe_embedder, "forward", _same_start)]),
+    "lumina.model.NextDiT": Form("t_embedder", hooks=_lumina),
+    "hunyuan_video.model.HunyuanVideo": Form("time_in", hooks=lambda n: [(n.txt_in, "forward", _text_by_stream)]),
+    "krea2.model.SingleStreamDiT": Form("tmlp", hooks=lambda n: [(n.txtfusion, "forward", _text_by_stream)]),
+    "ideogram4.model.Ideogram4Transformer2DModel": Form("t_embedding", hooks=lambda n: [(n, "_backbone", _ideogram_backbone)]),
+    "aura.mmdit.MMDiT": Form("t_embedder", hooks=lambda n: [(n.cond_seq_linear, "forward", _aura_registers)]),
 }
 
 
