@@ -5,10 +5,11 @@ once, and the one attention override gives each image token what it needs: the a
 negative, and NAG of the two. Nothing is coupled between rows, so lengths may differ, memory may split the batch, and
 each row may live on another device.
 
-    entries = [join(entry, negative, nag=Nag(4.0)) for entry in cond]      # before the host's calc_cond_batch
-    others = [beside(entry, network) for entry in uncond]                  # so that they may share a forward
-    apply_model                                                            # wrapper: APPLY_MODEL
-    override                                                               # optimized_attention_override
+    sentence = refusal(model, [*cond, negative])                                    # before sampling
+    cond = [join(entry, network, negative, nag=Nag(4.0)) for entry in cond]         # before the host's calc_cond_batch
+    uncond = [beside(entry, network) for entry in uncond]                           # so that it may share the forward
+    model.add_wrapper_with_key(WrappersMP.APPLY_MODEL, key, apply_model)            # once, when the model is patched
+    options["optimized_attention_override"] = partial(override, the one before)     # once, when the model is patched
 """
 
 from contextlib import contextmanager
@@ -99,7 +100,7 @@ def join(entry, network, negative=None, pushed=None, weight=1.0, nag=None, uuid=
     parts = [part for part in (entry, pushed, negative) if part is not None]
     if len(parts) == 1:
         return beside(entry, network)
-    counts = [0 if part is None else part["model_conds"]["c_crossattn"].cond.shape[1] for part in (entry, pushed, negative)]
+    counts = [0 if part is None else _tokens(part) for part in (entry, pushed, negative)]
     lead = counts[1] - pushed["cross_attn"].shape[1] if pushed is not None and form_of(network).pads_in_front else 0
     weights = tuple(weight) if isinstance(weight, (tuple, list)) else (float(weight),) * (counts[1] - lead)
     streams = Streams(*counts, weights, nag if negative is not None else None, lead)
@@ -126,6 +127,10 @@ def beside(entry, network):
     return {**entry, "model_conds": conds}
 
 
+def _tokens(entry):
+    return entry["model_conds"]["c_crossattn"].cond.shape[1]
+
+
 def _cat(conds):
     batch = max(len(cond.cond) for cond in conds)
     first = conds[0].cond
@@ -135,7 +140,8 @@ def _cat(conds):
 
 def _masks(masks, lengths):
     like = next(mask for mask in masks if mask is not None)
-    return [like._copy_with(like.cond.new_ones(1, length)) if mask is None else mask for mask, length in zip(masks, lengths)]
+    return [like._copy_with(like.cond.new_ones(1, length)) if mask is None else mask
+            for mask, length in zip(masks, lengths)]
 
 
 # --- One forward -----------------------------------------------------------------------------------------------------
@@ -224,13 +230,13 @@ class _Hook:
         return self.change(self, *args, **kwargs)
 
 
-# Of each network, and made once, for torch.compile. Each device has a network of its own, which runs one forward at a time.
+# Of each network, made once for torch.compile. Each device has a network of its own, which runs one forward at a time.
 _hooks = WeakKeyDictionary()
 
 
 @contextmanager
 def _hooked(network, form, rows):
-    if network not in _hooks:
+    if network not in _hooks or any(hook.owner() is None for hook in _hooks[network]):
         changes = [(getattr(network, form.entry), "forward", _entered), *form.hooks(network)]
         _hooks[network] = [_Hook(*change) for change in changes]
     entered = []
@@ -292,7 +298,8 @@ def _lumina_captions(hook, cap_feats=None, offset=0, **kwargs):
     captions = [cap_feats[:, start:stop] for start, stop in rows.bounds]
     multiple = hook.network.pad_tokens_multiple or 1
     rows.lengths = [length + -length % multiple for length in rows.lengths]
-    outs = [hook.original(caption, offset=offset + rows.lengths[0] - own, **kwargs) for caption, own in zip(captions, rows.lengths)]
+    offsets = [offset + rows.lengths[0] - length for length in rows.lengths]
+    outs = [hook.original(caption, offset=start, **kwargs) for caption, start in zip(captions, offsets)]
     rows.captioned = True
     embeds, freqs = torch.cat([out[0][0] for out in outs], 1), torch.cat([out[1][0] for out in outs], 1)
     return (embeds,), (freqs,), sum(rows.lengths)
@@ -415,13 +422,10 @@ class Call:
     @property
     def shares(self):
         """Whether this is torch's own attention without anything that would change it, so that it may be taken apart."""
-        known = {"mask", "attn_precision", "skip_reshape", "skip_output_reshape", "transformer_options", "_inside_attn_wrapper",
-                 "heads", "low_precision_attention"}
-        heads = self.args[0] if self.args else self.kwargs["heads"]
-        return (getattr(self.attend, "__name__", "") == "attention_pytorch" and self.mask is None and len(self.args) < 3
-                and not self.kwargs.keys() - known and not (torch.is_grad_enabled() and self.q.requires_grad)
-                and self.k.shape == self.q.shape
-                and _partial_works(self.q.device, self.q.dtype, self.q.shape[-1] if self.axis == 2 else self.q.shape[-1] // heads))
+        plain = (getattr(self.attend, "__name__", "") == "attention_pytorch" and self.mask is None
+                 and len(self.args) < 3 and not self.kwargs.keys() - PLAIN and self.k.shape == self.q.shape)
+        trained = torch.is_grad_enabled() and self.q.requires_grad
+        return plain and not trained and _partial_works(self.q.device, self.q.dtype, self.by_head()[0].shape[-1])
 
     def by_head(self):
         """q, k, v as (batch, heads, tokens, width)."""
@@ -435,8 +439,8 @@ class Call:
             return (self.args[0], mask, *self.args[2:]), self.kwargs
         return self.args, {**self.kwargs, "mask": mask} if "mask" in self.kwargs else self.kwargs
 
-    def __call__(self, values=None):
-        return self.attend(self.q, self.k, self.v if values is None else values, *self.args, **self.kwargs)
+    def __call__(self):
+        return self.attend(self.q, self.k, self.v, *self.args, **self.kwargs)
 
     def rows(self, start, stop, entries):
         """The same for some of the batch."""
@@ -463,15 +467,24 @@ class Call:
 
     def weighted(self, start, weights):
         """The same with the values of some keys pushed away."""
-        scale = self.v.new_ones(self.keys)
-        scale[start:start + len(weights)] = self.v.new_tensor(weights).neg()
-        shape = [1] * self.v.ndim
-        shape[self.axis] = -1
-        return Call(self.attend, self.q, self.k, self.v * scale.view(shape), self.args, self.kwargs)
+        stop = start + len(weights)
+        pushed = self.v.narrow(self.axis, start, len(weights))
+        if len(set(weights)) == 1:
+            pushed = pushed * -weights[0]
+        else:
+            shape = [-1 if axis == self.axis else 1 for axis in range(self.v.ndim)]
+            pushed = pushed * self.v.new_tensor(weights).neg().view(shape)
+        before, after = (_pick(self.v, [piece], self.axis) for piece in ((0, start), (stop, self.keys)))
+        v = torch.cat([before, pushed, after], dim=self.axis)
+        return Call(self.attend, self.q, self.k, v, self.args, self.kwargs)
+
+
+PLAIN = {"heads", "mask", "attn_precision", "skip_reshape", "skip_output_reshape", "transformer_options",
+         "_inside_attn_wrapper", "low_precision_attention"}
 
 
 def _pick(tensor, pieces, axis):
-    pieces = [tensor.narrow(axis, start, stop - start) for start, stop in pieces if stop > start]
+    pieces = [tensor.narrow(axis, start, stop - start) for start, stop in pieces]
     return pieces[0] if len(pieces) == 1 else torch.cat(pieces, dim=axis)
 
 
@@ -563,11 +576,12 @@ def _partial(q, k, v):
 
 @lru_cache(None)
 def _partial_works(device, dtype, width):
-    """Whether this torch has a kernel that says what it divided by. Tried once, because it is not in torch's public API."""
+    """Whether this torch has a kernel that says what it divided by. Tried once: it is not in torch's public API."""
     generator = torch.Generator().manual_seed(0)
     q, k, v = (torch.randn(1, 2, 40, width, generator=generator).to(device, dtype) for _ in range(3))
     try:
-        (first, mass), (second, other) = (_partial(q, k[:, :, part], v[:, :, part]) for part in (slice(0, 9), slice(9, 40)))
+        first, mass = _partial(q, k[:, :, :9], v[:, :, :9])
+        second, other = _partial(q, k[:, :, 9:], v[:, :, 9:])
         merged = torch.lerp(first.float(), second.float(), torch.sigmoid(other - mass).unsqueeze(-1))
         whole = torch.nn.functional.scaled_dot_product_attention(q, k, v).float()
     except (RuntimeError, AttributeError, TypeError, NotImplementedError):
@@ -627,8 +641,8 @@ def _wan(network):
 
 
 def _ltx(network):
-    text = [getattr(block, name) for block in network.transformer_blocks for name in ("attn2", "audio_attn2") if hasattr(block, name)]
-    return [(module, "forward", _placed(CROSS)) for module in text]
+    names = ("attn2", "audio_attn2") if hasattr(network.transformer_blocks[0], "audio_attn2") else ("attn2",)
+    return [(getattr(block, name), "forward", _placed(CROSS)) for block in network.transformer_blocks for name in names]
 
 
 def _cosmos(network):
@@ -641,9 +655,12 @@ def _flux(network):
 
 
 def _lumina(network):
-    image = [*network.noise_refiner, *(network.siglip_refiner or [])] if hasattr(network, "siglip_refiner") else network.noise_refiner
-    return [(network, "embed_cap", _lumina_captions), (network.rope_embedder, "forward", _lumina_positions)] + [(m, "forward", _placed(TEXT)) for m in network.context_refiner] \
-        + [(module, "forward", _placed(OFF)) for module in image]
+    return [
+        (network, "embed_cap", _lumina_captions),
+        (network.rope_embedder, "forward", _lumina_positions),
+        *((module, "forward", _placed(TEXT)) for module in network.context_refiner),
+        *((module, "forward", _placed(OFF)) for module in network.noise_refiner),
+    ]
 
 
 def _sd3(network):
@@ -653,6 +670,10 @@ def _sd3(network):
 def _sd3_image(network, x):
     patch = network.patch_size
     return -(-x.shape[-2] // patch) * -(-x.shape[-1] // patch)
+
+
+def _in(name, change):
+    return lambda network: [(getattr(network, name), "forward", change)]
 
 
 def _cross_form(entry, hooks):
@@ -674,12 +695,13 @@ FORMS = {  # by the network's class, and where it is defined
     "flux.model.Flux": Form("img_in", hooks=_flux, pads_in_front=True),
     "chroma.model.Chroma": Form("img_in"),
     "modules.diffusionmodules.mmdit.OpenAISignatureMMDITWrapper": Form("t_embedder", hooks=_sd3, image=_sd3_image),
-    "qwen_image.model.QwenImageTransformer2DModel": Form("img_in", hooks=lambda n: [(n.pe_embedder, "forward", _same_start)]),
+    "qwen_image.model.QwenImageTransformer2DModel": Form("img_in", hooks=_in("pe_embedder", _same_start)),
     "lumina.model.NextDiT": Form("t_embedder", hooks=_lumina),
-    "hunyuan_video.model.HunyuanVideo": Form("time_in", hooks=lambda n: [(n.txt_in, "forward", _text_by_stream)]),
-    "krea2.model.SingleStreamDiT": Form("tmlp", hooks=lambda n: [(n.txtfusion, "forward", _text_by_stream)]),
-    "ideogram4.model.Ideogram4Transformer2DModel": Form("t_embedding", hooks=lambda n: [(n, "_backbone", _ideogram_backbone)]),
-    "aura.mmdit.MMDiT": Form("t_embedder", hooks=lambda n: [(n.cond_seq_linear, "forward", _aura_registers)]),
+    "hunyuan_video.model.HunyuanVideo": Form("time_in", hooks=_in("txt_in", _text_by_stream)),
+    "krea2.model.SingleStreamDiT": Form("tmlp", hooks=_in("txtfusion", _text_by_stream)),
+    "ideogram4.model.Ideogram4Transformer2DModel": Form(
+        "t_embedding", hooks=lambda network: [(network, "_backbone", _ideogram_backbone)]),
+    "aura.mmdit.MMDiT": Form("t_embedder", hooks=_in("cond_seq_linear", _aura_registers)),
 }
 
 
@@ -693,7 +715,7 @@ def refusal(model, conds):
     if form is None:
         return f"attention cannot be told apart by prompt in this model, a {kind}."
     if form.kind is _cross_kind and "attn2" in model.model_options["transformer_options"].get("patches_replace", {}):
-        return "another node (such as IPAdapter) has replaced the attention to the prompt, which would have to tell the prompts apart."
+        return "another node (such as IPAdapter) has replaced the attention that would have to tell the prompts apart."
     if getattr(network, "register_length", 0):
         return f"this {kind} has tokens of its own in front of the prompt."
     for entry in conds:
@@ -704,7 +726,8 @@ def refusal(model, conds):
             return "a prompt has no tokens that this model would attend to."
     widths = {entry["model_conds"]["c_crossattn"].cond.shape[-1] for entry in conds}
     if len(widths) > 1:
-        return f"the prompts come from different text encoders: their tokens are {' and '.join(map(str, sorted(widths)))} wide."
+        wide = " and ".join(map(str, sorted(widths)))
+        return f"the prompts come from different text encoders: their tokens are {wide} wide."
     return None
 
 
