@@ -1,6 +1,7 @@
 """NAG in one row: the same as every prompt in a row of its own, on every architecture and however the host batches."""
 
 from collections import namedtuple
+from functools import partial
 
 import comfy.conds
 import comfy.controlnet
@@ -255,6 +256,34 @@ def test_an_override_of_another_pack_is_called_for_every_part():
     assert 24 not in seen and seen.count(12) > 2
 
 
+def test_attention_to_the_text_that_another_pack_has_replaced():
+    """As IPAdapter does it: it attends to the text without the options, and adds what belongs to each kind of row."""
+    architecture = ARCHITECTURES["sd15"]
+    model, negative, seen = architecture.model(), architecture.prompt(4, 7), []
+    images = torch.randn(1, 1, 1), torch.randn(1, 1, 1)
+
+    def replace(strength, q, k, v, options):
+        seen.append((k.shape[1], options["cond_or_uncond"]))
+        out = attention.optimized_attention(q, k, v, options["n_heads"])
+        added = torch.cat([images[i].expand(len(q) // len(options["cond_or_uncond"]), -1, -1) for i in options["cond_or_uncond"]])
+        return out + strength * added
+
+    def adapted(strength):
+        patched = model.clone()
+        for block in (("input", 1), ("input", 3), ("middle", 0), *(("output", i) for i in range(4))):
+            patched.set_model_attn2_replace(partial(replace, strength), *block)
+        return patched
+
+    given = {"cfg": 3.0, "negative": architecture.prompt(2, 19)}  # as long as prompt and negative prompt together
+    expected, plain = predict(architecture, OneRow(model, negative).model, **given), predict(architecture, model, **given)
+    result = predict(architecture, OneRow(adapted(0.0), negative).model, **given)
+    assert error(result.cond, expected.cond, plain.cond) < EXACT
+    assert {tokens for tokens, _ in seen} == {12, 7, 19} and {len(kinds) for _, kinds in seen} == {1}
+    result, plain = predict(architecture, OneRow(adapted(0.5), negative).model, **given), predict(architecture, adapted(0.5), **given)
+    assert (result.uncond - plain.uncond).norm() < 1e-6 * plain.uncond.norm()
+    assert error(result.cond, expected.cond, plain.cond) > 0.1
+
+
 def test_an_override_that_displaces_ours_is_told_in_one_sentence():
     """The prompt's rows would take prompt and negative for one prompt."""
     architecture = ARCHITECTURES["sd15"]
@@ -352,10 +381,6 @@ def test_what_cannot_be_joined_is_told_in_one_sentence():
     assert "16 and 24 wide" in joined.refusal(model, [entry(), entry(24)])
     assert "style model" in joined.refusal(model, [entry(attention_mask=1), entry()])
     assert "no tokens" in joined.refusal(model, [{"model_conds": {}}])
-    unet = ARCHITECTURES["sd15"].model()
-    assert joined.refusal(unet, [entry()]) is None
-    unet.set_model_attn2_replace(lambda q, k, v, options: q, "middle", 0)
-    assert "IPAdapter" in joined.refusal(unet, [entry()])
     unknown = ARCHITECTURES["sd15"].model()
     unknown.model.diffusion_model = torch.nn.Linear(1, 1)
     assert "a Linear" in joined.refusal(unknown, [entry()])

@@ -184,6 +184,10 @@ def apply_model(executor, x, t, c_concat=None, c_crossattn=None, control=None, t
     form = form_of(network)
     rows = Rows(streams, form, form.image(network, x) if form.image else None)
     options = {**transformer_options, JOINED: rows}
+    replaced = options.get("patches_replace", {}).get("attn2")
+    if rows.any and replaced:
+        split = {block: partial(_replaced, rows, replace) for block, replace in replaced.items()}
+        options["patches_replace"] = {**options["patches_replace"], "attn2": split}
     with _hooked(network, form, rows):
         out = executor(x, t, c_concat, c_crossattn, control, options, **conds)
     if rows.any and rows.noted == {"entered"}:
@@ -377,11 +381,22 @@ def override(previous, attend, q, k, v, *args, **kwargs):
         return attend(q, k, v, *args, **kwargs)
     call = Call(attend, q, k, v, args, kwargs)
     kind = rows.form.kind(rows, call, place)
-    if kind is None:
-        return attend(q, k, v, *args, **kwargs)
+    return attend(q, k, v, *args, **kwargs) if kind is None else _split(call, kind, rows)
+
+
+@torch.compiler.disable
+def _replaced(rows, replace, q, k, v, options):
+    """A UNet's attention to the text that another pack has replaced (IPAdapter): also once for each of the prompts."""
+    def attend(q, k, v, transformer_options):
+        return replace(q, k, v, transformer_options)
+
+    return _split(Call(attend, q, k, v, (), {"transformer_options": options}), "cross", rows)
+
+
+def _split(call, kind, rows):
     if kind != "text":
         rows.noted.add("split")
-    size, out = q.shape[0] // len(rows.streams), []
+    size, out = call.q.shape[0] // len(rows.streams), []
     for streams, group in groupby(range(len(rows.streams)), key=rows.streams.__getitem__):
         group = list(group)
         part = call if len(group) == len(rows.streams) else call.rows(group[0] * size, (group[-1] + 1) * size, group)
@@ -714,8 +729,6 @@ def refusal(model, conds):
     form, kind = form_of(network), type(network).__name__
     if form is None:
         return f"attention cannot be told apart by prompt in this model, a {kind}."
-    if form.kind is _cross_kind and "attn2" in model.model_options["transformer_options"].get("patches_replace", {}):
-        return "another node (such as IPAdapter) has replaced the attention that would have to tell the prompts apart."
     if getattr(network, "register_length", 0):
         return f"this {kind} has tokens of its own in front of the prompt."
     for entry in conds:
