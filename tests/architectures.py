@@ -7,6 +7,7 @@ Nothing here is a mock: the classes are comfy.model_base's, with small configs. 
 architecture lacks its class, and then the name is missing in ARCHITECTURES.
 """
 
+from collections import namedtuple
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from math import prod
@@ -22,6 +23,7 @@ import torch
 from comfy.model_base import ModelType
 
 CPU = torch.device("cpu")
+Predictions = namedtuple("Predictions", "cond uncond")
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,13 @@ class Architecture:
                                       disable_pbar=True, seed=seed, **more)
         parts = out.unbind() if out.is_nested else [out]
         return torch.cat([part.flatten(1) for part in parts], dim=1)
+
+    def predict(self, model, **more):
+        """What the first evaluation predicts: (cond, uncond), each flattened to (batch, all)."""
+        seen, model = [], model.clone()
+        model.set_model_sampler_post_cfg_function(lambda args: seen.append(args) or args["denoised"])
+        self.sample(model, steps=1, **more)
+        return Predictions(seen[0]["cond_denoised"].flatten(1), seen[0]["uncond_denoised"].flatten(1))
 
 
 def patcher(base, config, kind=ModelType.FLOW, latent_format=comfy.latent_formats.LatentFormat, settings=None, seed=0):

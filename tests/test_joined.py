@@ -1,6 +1,5 @@
 """NAG in one row: the same as every prompt in a row of its own, on every architecture and however the host batches."""
 
-from collections import namedtuple
 from functools import partial
 
 import comfy.conds
@@ -26,16 +25,6 @@ except ImportError:  # hosts before 0.29 run on one device
 
 EXACT = 1e-4  # of the effect
 ALL = pytest.mark.parametrize("name", ARCHITECTURES)
-Predictions = namedtuple("Predictions", "cond uncond")
-
-
-def predict(architecture, model, **more):
-    """What the guider's first evaluation predicts, streams flattened."""
-    seen = []
-    model = model.clone()
-    model.set_model_sampler_post_cfg_function(lambda args: seen.append(args) or args["denoised"])
-    architecture.sample(model, steps=1, **more)
-    return Predictions(seen[0]["cond_denoised"].flatten(1), seen[0]["uncond_denoised"].flatten(1))
 
 
 def error(one, reference, plain):
@@ -63,10 +52,10 @@ def test_beside_cfg_the_uncond_stays_what_it_was(name):
     masks = {"kept": 9} if architecture.masked and not name.startswith("hunyuan") else {}  # whose mask takes no batch
     model, negative = architecture.model(), architecture.prompt(4, kept=5 if masks else None)
     given = {"cfg": 3.0, "batch": 2, "positive": architecture.prompt(1, **masks)}
-    plain = predict(architecture, model, **given)
+    plain = architecture.predict(model, **given)
     one = OneRow(model, negative)
-    joined = predict(architecture, one.model, **given)
-    reference = predict(architecture, RowForEach(model, negative, image=architecture.image).model, **given)
+    joined = architecture.predict(one.model, **given)
+    reference = architecture.predict(RowForEach(model, negative, image=architecture.image).model, **given)
     assert error(joined.cond, reference.cond, plain.cond) < EXACT
     assert (joined.uncond - plain.uncond).norm() < 1e-6 * plain.uncond.norm()
     assert one.rows == 4
@@ -121,12 +110,13 @@ def test_where_memory_splits_the_batch_the_numbers_are_the_same(name, monkeypatc
     architecture = ARCHITECTURES[name]
     model, negative = architecture.model(), architecture.prompt(4, 24)
     one = OneRow(model, negative)
-    given = {"cfg": 3.0, "batch": 2, "negative": architecture.prompt(2, 36)}
+    # In cross-attention the host evens out lengths: by repeating both of these on a UNet, if they are alike on Wan.
+    given = {"cfg": 3.0, "batch": 2, "negative": architecture.prompt(2, 24 if name == "sd15" else 36)}
     plain, whole = architecture.sample(model, **given), architecture.sample(one.model, **given)
     calls = one.calls
     monkeypatch.setattr(model.model, "memory_required", lambda *args, **kwargs: 1e30 if "cond_shapes" in kwargs else 1)
     assert error(architecture.sample(one.model, **given), whole, plain) < EXACT
-    assert one.calls - calls == 4 and calls == {"sd15": 2, "wan": 2}.get(name, 4)  # in cross-attention all rows share a forward
+    assert one.calls - calls == 4 and calls == (2 if name in ("sd15", "wan") else 4)
 
 
 @FEW
@@ -140,10 +130,10 @@ def test_each_of_several_prompts_has_the_negative(name):
     prompts = {1: architecture.prompt(1, 12), 0: architecture.prompt(6, 9)}
     halves = [[tokens, {**values, "mask": left if side else 1 - left, "mask_strength": 1.0}]
               for side, [[tokens, values]] in prompts.items()]
-    both = predict(architecture, one.model, positive=halves).cond
-    alone = {side: predict(architecture, one.model, positive=prompt).cond for side, prompt in prompts.items()}
+    both = architecture.predict(one.model, positive=halves).cond
+    alone = {side: architecture.predict(one.model, positive=prompt).cond for side, prompt in prompts.items()}
     expected = torch.where(left.expand(architecture.latent).flatten().bool(), alone[1], alone[0])
-    plain = predict(architecture, model, positive=halves).cond
+    plain = architecture.predict(model, positive=halves).cond
     assert error(both, expected, plain) < EXACT
 
 
@@ -180,11 +170,11 @@ if MultiGPUThreadPool:
             return executor(*args, **kwargs)
 
         one = OneRow(model, negative)
-        whole = predict(architecture, one.model, cfg=3.0)
+        whole = architecture.predict(one.model, cfg=3.0)
         one.model.add_wrapper_with_key(WrappersMP.CALC_COND_BATCH, "two", on_two)
         one.model.add_wrapper_with_key(WrappersMP.APPLY_MODEL, "where", where)
-        split = predict(architecture, one.model, cfg=3.0)
-        plain = predict(architecture, model, cfg=3.0)
+        split = architecture.predict(one.model, cfg=3.0)
+        plain = architecture.predict(model, cfg=3.0)
         assert error(split.cond, whole.cond, plain.cond) < EXACT
         assert (split.uncond - plain.uncond).norm() < 1e-6 * plain.uncond.norm()
         assert seen == {model.model, twin.model}
@@ -196,6 +186,8 @@ def test_pushed_tokens_are_values_turned_round_in_the_same_softmax(name):
     architecture = ARCHITECTURES[name]
     model, pushed = architecture.model(), architecture.prompt(5)
     for negative in (None, architecture.prompt(4)):
+        if negative is None and name not in FEW.args[1]:
+            continue
         given = {"negative": negative, "pushed": pushed, "weight": 1.5}
         reference = architecture.sample(RowForEach(model, image=architecture.image, **given).model)
         without = architecture.sample(OneRow(model, negative).model if negative else model)
@@ -223,13 +215,13 @@ def test_compiled_networks_do_not_keep_what_was_decided_for_one_forward():
     """Core's own compiling drops the guards on transformer_options. First a run without a negative, then one with it."""
     architecture = ARCHITECTURES["wan"]
     model, negative = architecture.model(num_layers=1), architecture.prompt(4)
-    expected, plain = predict(architecture, OneRow(model, negative).model), predict(architecture, model)
+    expected, plain = architecture.predict(OneRow(model, negative).model), architecture.predict(model)
     set_torch_compile_wrapper(model, "eager", options={"guard_filter_fn": skip_torch_compile_dict})
     one = OneRow(model, negative)
     one.nag = joined.Nag(0.0)
-    torch.testing.assert_close(predict(architecture, one.model), plain)
+    torch.testing.assert_close(architecture.predict(one.model), plain)
     one.nag = joined.Nag(4.0)
-    assert error(predict(architecture, one.model).cond, expected.cond, plain.cond) < EXACT
+    assert error(architecture.predict(one.model).cond, expected.cond, plain.cond) < EXACT
 
 
 def test_nothing_is_left_in_the_network():
@@ -275,11 +267,11 @@ def test_attention_to_the_text_that_another_pack_has_replaced():
         return patched
 
     given = {"cfg": 3.0, "negative": architecture.prompt(2, 19)}  # as long as prompt and negative prompt together
-    expected, plain = predict(architecture, OneRow(model, negative).model, **given), predict(architecture, model, **given)
-    result = predict(architecture, OneRow(adapted(0.0), negative).model, **given)
+    expected, plain = architecture.predict(OneRow(model, negative).model, **given), architecture.predict(model, **given)
+    result = architecture.predict(OneRow(adapted(0.0), negative).model, **given)
     assert error(result.cond, expected.cond, plain.cond) < EXACT
     assert {tokens for tokens, _ in seen} == {12, 7, 19} and {len(kinds) for _, kinds in seen} == {1}
-    result, plain = predict(architecture, OneRow(adapted(0.5), negative).model, **given), predict(architecture, adapted(0.5), **given)
+    result, plain = architecture.predict(OneRow(adapted(0.5), negative).model, **given), architecture.predict(adapted(0.5), **given)
     assert (result.uncond - plain.uncond).norm() < 1e-6 * plain.uncond.norm()
     assert error(result.cond, expected.cond, plain.cond) > 0.1
 
