@@ -311,7 +311,11 @@ def _lumina_captions(hook, cap_feats=None, offset=0, **kwargs):
 
 @torch.compiler.disable
 def _lumina_positions(hook, ids):
-    """The image begins where the prompt ends, not where all of the text does; its padding stays at zero."""
+    """The image begins where the prompt ends, not where all of the text does; its padding stays at zero.
+
+    So the image is what it is beside the prompt alone. A padded image beside a negative of another (padded) length
+    would be another image: how far its padding is from it depends on the caption.
+    """
     if hook.rows.captioned:
         ids = ids.clone()
         ids[..., 0] = (ids[..., 0] - sum(hook.rows.lengths[1:])).clamp_min(0)
