@@ -31,9 +31,18 @@ class DynamicThreshold(Strategy):
 
     @classmethod
     def prepare(cls, model, percentile, form, strength):
-        if form == "auto":
-            form = "pixels" if model.get_model_object("latent_format").latent_channels == 3 else "latents"
-        return model, partial(guidance.dynamic_threshold, percentile, form, strength), {}
+        return model, partial(guidance.dynamic_threshold, percentile, cls.resolved(model, form), strength), {}
+
+    @staticmethod
+    def resolved(model, form):
+        if form != "auto":
+            return form
+        return "pixels" if model.get_model_object("latent_format").latent_channels == 3 else "latents"
+
+    @classmethod
+    def acts_at_1(cls, model, knobs):
+        return cls.resolved(model, knobs["form"]) == "pixels"
+
 
 
 class Mimic(Strategy):

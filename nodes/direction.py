@@ -31,6 +31,11 @@ class PerpCFG(Strategy):
                          "then no longer the prompt alone.", advanced=True),
     ]
 
+    @classmethod
+    def acts_at_1(cls, model, knobs):
+        return knobs["literal"]
+
+
 
 class APG(Strategy):
     node_id = "GuidanceAPG"
@@ -72,6 +77,11 @@ class CFGZeroStar(Strategy):
                      "models that start from noise only. The paper: 4 % of the steps, so 1 of 25 and 2 of 50. With fewer "
                      "steps 0: one step of 10 is too much to lose."),
     ]
+
+    @classmethod
+    def acts_at_1(cls, model, knobs):
+        return knobs["zero_steps"] > 0
+
 
 
 class FDG(Strategy):
@@ -219,3 +229,7 @@ class Momentum(Strategy):
         io.Float.Input("beta", default=0.6, min=0.0, max=0.999, step=0.01, display_name="beta (memory)",
                        tooltip="How slowly the average forgets."),
     ]
+
+    @classmethod
+    def acts_at_1(cls, model, knobs):
+        return True

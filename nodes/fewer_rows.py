@@ -8,6 +8,7 @@ from .strategy import Strategy
 
 
 class Adaptive(Strategy):
+    saves = True
     node_id = "GuidanceAdaptive"
     title = "Adaptive guidance"
     about = (
@@ -32,6 +33,7 @@ class Adaptive(Strategy):
 
 
 class Alternate(Strategy):
+    saves = True
     node_id = "GuidanceAlternate"
     category = "guidance/more"
     title = "Alternate guidance"
@@ -52,6 +54,7 @@ class Alternate(Strategy):
 
 
 class Compress(Strategy):
+    saves = True
     node_id = "GuidanceCompress"
     category = "guidance/more"
     title = "Compress guidance"
@@ -75,6 +78,7 @@ class Compress(Strategy):
 
 
 class Budget(Strategy):
+    saves = True
     node_id = "GuidanceBudget"
     category = "guidance/more"
     title = "Row budget"

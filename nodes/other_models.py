@@ -66,3 +66,7 @@ class Classifier(Strategy):
             model = model.clone()
             model.set_additional_models(f"guidance_classifier_{uuid4().hex}", models)
         return model, partial(guidance.classifier, classifier, **knobs), {}
+
+    @classmethod
+    def acts_at_1(cls, model, knobs):
+        return True

@@ -34,3 +34,7 @@ class PAG(Strategy):
         patched = model.clone()
         install(patched)
         return patched, partial(guidance.pag, layers, scale=scale, rescale=rescale), {}
+
+    @classmethod
+    def acts_at_1(cls, model, knobs):
+        return True

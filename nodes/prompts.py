@@ -47,6 +47,11 @@ class Negative(Strategy):
         key = f"guidance_{uuid4().hex}"
         return model, partial(cls.recipes[mode], key, **knobs), {key: as_negative(negative)}
 
+    @classmethod
+    def acts_at_1(cls, model, knobs):
+        return knobs["mode"] != "plain"
+
+
 
 def as_negative(conditioning):
     """Some models encode positive and negative prompts differently; the host asks the conditioning which it is."""
@@ -207,3 +212,7 @@ class CADS(Strategy):
             raise ValueError(f"start is {start:g} and full is {full:g}; start has to be the smaller, because less time "
                              "remains then.")
         return model, partial(guidance.cads, start=start, full=full, **knobs), {}
+
+    @classmethod
+    def acts_at_1(cls, model, knobs):
+        return True

@@ -66,6 +66,11 @@ class CFGPlusPlus(Strategy):
     inputs = [number("strength", 0.6, 0.0, 4.0, "How strictly to follow the prompt. 0.6 resembles cfg 7.5 at 50 steps; 0 "
                      "ignores the prompt; 1 and above suit few steps.")]
 
+    @classmethod
+    def acts_at_1(cls, model, knobs):
+        return True  # it replaces the scale
+
+
 
 class BetaCFG(Strategy):
     node_id = "GuidanceBetaCFG"

@@ -525,10 +525,3 @@ def test_a_step_cache_does_not_take_the_perturbed_prediction_for_the_prompts(mod
 
 
 # ------------------------------------------------------------------------------------------------ what it says
-
-def test_the_run_is_described_in_one_line(model, caplog):
-    caplog.set_level(logging.INFO, "comfyui-guidance")
-    sample(node(CFG, model, start=0.3, end=0.7), steps=20)
-    (line,) = [r.message for r in caplog.records if r.message.startswith("Guidance: ")]
-    assert line.startswith("Guidance: 20 steps, 28 rows: cfg 1 for 6 (sigma 14.6 to ")
-    assert "cfg 7 for 8 (sigma " in line
