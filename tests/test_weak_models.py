@@ -149,8 +149,9 @@ def test_two_weak_models(model, weak):
 @pytest.mark.parametrize("share", [0.5, 1.0])
 def test_a_weak_model_under_every_guider(guider, share, model, weak):
     patched = node(Autoguidance, model, weak_model=weak, share=share)
-    assert guided_by(guider(patched)).isfinite().all()
-    assert torch.equal(guided_by(guider(patched)), guided_by(guider(patched)))
+    first, second = (guided_by(guider(patched), steps=4, size=8) for _ in range(2))
+    assert first.isfinite().all()
+    assert torch.equal(first, second)
 
 
 def test_the_weak_model_sees_the_areas_masks_and_ranges_of_the_prompt(model):
