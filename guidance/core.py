@@ -75,19 +75,25 @@ class Timeline:
         Samplers miss their own grid a little (float noise, an offset first sigma), so near counts as on it.
         """
         grid, last = self.sigmas, len(self.sigmas) - 2
-        nearest = min(range(len(grid)), key=lambda i: abs(grid[i] - sigma))
+        falls = grid[0] >= grid[-1]
+        after = bisect_left(grid, -sigma, key=lambda s: -s) if falls else bisect_left(grid, sigma)
+        near = range(max(after - 1, 0), min(after + 1, last + 2))
+        if self._turns:  # a run that adds noise, or another that goes up and down
+            near = range(last + 2)
+        nearest = min(near, key=lambda i: abs(grid[i] - sigma))
         if abs(grid[nearest] - sigma) <= 1e-3 * sigma:
             return float(min(nearest, last))
-        if grid[0] >= grid[-1]:
-            after = bisect_left(grid, -sigma, key=lambda s: -s)
-        else:
-            after = bisect_left(grid, sigma)
         if after == 0:
             return 0.0
         if after > last + 1:
             return float(last)
         before, after = grid[after - 1], grid[after]
         return float(grid.index(before)) + (before - sigma) / (before - after)
+
+    @cached_property
+    def _turns(self):
+        falls, pairs = self.sigmas[0] >= self.sigmas[-1], list(zip(self.sigmas, self.sigmas[1:]))
+        return any((a <= b) if falls else (a >= b) for a, b in pairs)  # equal neighbours too: the first of them counts
 
     def moment(self, sigma: float, scale: float, share: float = 1.0) -> "Moment":
         return Moment(sigma, scale, self, share)

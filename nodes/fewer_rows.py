@@ -3,7 +3,7 @@
 from comfy_api.latest import io
 
 from .. import guidance
-from .inputs import number, window
+from .inputs import number, used_when, window
 from .strategy import Strategy
 
 
@@ -16,7 +16,8 @@ class Adaptive(Strategy):
         "longer computed, 1 row instead of 2. Each picture of a batch decides for itself; time is saved once all have "
         "decided. From there on guidance is off for a weak model too. With other guidance nodes, place it last."
     )
-    aliases = ["adaptive guidance", "AdaptiveGuidance", "AdaptiveGuider", "skip uncond", "faster", "cosine similarity"]
+    aliases = ["adaptive guidance", "AdaptiveGuidance", "AdaptiveGuider", "skip uncond", "faster", "speed up",
+               "cosine similarity"]
     recipe = staticmethod(guidance.adaptive)
     inputs = [
         io.Combo.Input("measure", options=["norm", "cosine"], default="norm", tooltip="How alike the two predictions "
@@ -24,7 +25,8 @@ class Adaptive(Strategy):
                        "their similarity as noise, as in the paper."),
         number("threshold", 0.02, 0.0, 2.0, "Stop when they differ by less than this. norm: 0.01 is careful, 0.02 saves "
                "more. cosine: 0.01 is a similarity of 0.99. 0 never stops.", step=0.001),
-        io.Float.Input("arm", default=1.0, min=0.0, max=1000.0, step=0.01, tooltip="cosine only: not before sigma has "
+        io.Float.Input("arm", default=1.0, min=0.0, max=1000.0, step=0.01, display_name="arm at sigma",
+                       **used_when(measure=["cosine"]), tooltip="cosine only: not before sigma has "
                        "fallen to this, because at high noise both predictions are nothing but the noise. 1 for SD1.5 "
                        "and SDXL; 0.5 for flow models (SD3, Flux, Wan, Qwen), unverified."),
     ]
@@ -40,11 +42,13 @@ class Alternate(Strategy):
         "alone, 1 row instead of 2. Guidance gets weaker by as much, so raise cfg a little. No published measurement; "
         "known as NGMS in other user interfaces, where it acts near the end of the run."
     )
-    aliases = ["alternate guidance", "skip every other step", "NGMS", "negative guidance minimum sigma", "s_min_uncond"]
+    aliases = ["alternate guidance", "faster", "skip every other step", "NGMS", "negative guidance minimum sigma",
+               "s_min_uncond"]
     when = window("Skip")
     recipe = staticmethod(guidance.alternate)
     inputs = [
-        io.Int.Input("every", default=2, min=1, max=100, tooltip="Guide every so many steps. 1 guides all of them."),
+        io.Int.Input("every", default=2, min=1, max=100, tooltip="Guide every so many steps. 1 guides all of them.",
+                     display_name="every so many steps"),
         *when,
     ]
 
@@ -62,11 +66,14 @@ class Compress(Strategy):
     aliases = ["compress guidance", "reuse guidance", "guidance cache", "cfg cache", "FasterCache", "skip uncond"]
     recipe = staticmethod(guidance.compress)
     inputs = [
-        io.Float.Input("share", default=0.6, min=0.01, max=1.0, step=0.01, tooltip="Of the steps, how many compute the "
+        io.Float.Input("share", default=0.6, min=0.01, max=1.0, step=0.01, display_name="share of steps",
+                       tooltip="Of the steps, how many compute the "
                        "negative. 0.6 is the paper's 40 % fewer; 1 is all of them."),
-        io.Float.Input("power", default=1.0, min=0.1, max=10.0, step=0.1, tooltip="Where these steps are: 1 spreads them "
+        io.Float.Input("power", default=1.0, min=0.1, max=10.0, step=0.1, display_name="power (early)",
+                       tooltip="Where these steps are: 1 spreads them "
                        "evenly, more crowds them at the start."),
-        number("reuse", 1.0, 0.0, 2.0, "How much of the last direction to use between them. 0 is the prompt alone there."),
+        number("reuse", 1.0, 0.0, 2.0, "How much of the last direction to use between them. 0 is the prompt alone there.",
+               display_name="reuse of direction"),
     ]
 
 
@@ -83,8 +90,10 @@ class Budget(Strategy):
     aliases = ["budget", "cap", "limit evaluations", "nfe", "Step AG", "guide first steps only"]
     recipe = staticmethod(guidance.budget)
     inputs = [
-        io.Int.Input("rows", default=30, min=0, max=1000000, tooltip="At most so many rows per picture. Less than "
+        io.Int.Input("rows", default=30, min=0, max=1000000, display_name="rows per picture",
+                     tooltip="At most so many rows per picture. Less than "
                      "one for each evaluation cannot hold. 0 is no cap."),
-        io.Combo.Input("spend", options=["first", "even"], default="first", tooltip="first guides until only one row per "
+        io.Combo.Input("spend", options=["first", "even"], default="first", display_name="spend on steps",
+                       tooltip="first guides until only one row per "
                        "step is left; even spreads the guided steps over the run."),
     ]

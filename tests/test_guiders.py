@@ -24,7 +24,7 @@ from pack.tests.host import (
     ranged,
 )
 from pack.tests.measure import error
-from pack.tests.test_architectures import TwoStreams, patcher
+from pack.tests.test_architectures import two_streams
 
 WEAK = one_level(seed=9)
 STRATEGIES = {
@@ -151,7 +151,7 @@ def test_a_sampler_that_edits_guides_both_predictions_or_says_so(caplog):
 
 # ------------------------------------------------------------------------------------------------ of later hosts
 
-STREAMS = patcher(TwoStreams, {})
+STREAMS = two_streams()
 VIDEO, AUDIO = (torch.randn(*shape, generator=torch.Generator().manual_seed(8))
                 for shape in [(1, 4, 3, 5, 6), (1, 2, 40)])
 PACK = comfy.nested_tensor.NestedTensor([VIDEO, AUDIO])

@@ -317,7 +317,7 @@ def test_wherever_the_scale_is_set_the_answer_is_the_same(id, model):
     assert torch.equal(first, second)
 
 
-TITLES = {CFG: "CFG (schedule, interval)", CFGPP: "CFG++"}
+TITLES = {CFG: "CFG", CFGPP: "CFG++"}
 
 
 @pytest.mark.parametrize("order", [(CFG, CFGPP), (CFGPP, CFG)], ids=["CFG++ last", "CFG last"])

@@ -9,7 +9,7 @@ import comfy.utils
 import torch
 
 from ...guidance.core import UNCOND, Perturbed, Prompt, Weak, begin
-from .guider import active, coverage, embedded, has_scale_pair, is_prompt, name_of, negative_of, places, reaches_all, stand_ins
+from .guider import active, coverage, embedded, has_scale_pair, is_prompt, negative_of, reaches_all
 from .rows import Label, Labels, arranged, labelled
 
 RUN = "guidance_run"  # in model_options: the run that they belong to; without one, a batch is left as it is
@@ -24,10 +24,11 @@ class Evaluation:
     """
 
     def __init__(self, run, moments, x):
-        asked = frozenset().union(*(moment.asked for moment in moments))
-        skip = all(moment.skip for moment in moments)
-        self.run, self.x = run, x
-        self.moments = [replace(moment, asked=asked, skip=skip) for moment in moments]
+        self.run, self.x, self.moments = run, x, moments
+        if len(moments) > 1:
+            asked = frozenset().union(*(moment.asked for moment in moments))
+            skip = all(moment.skip for moment in moments)
+            self.moments = [replace(moment, asked=asked, skip=skip) for moment in moments]
         if not self.in_range(self.moment.uncond):
             self.moments = [replace(moment, uncond=UNCOND) for moment in self.moments]
         elif self.negative is not None and hasattr(run.guider, "uncond_model_patcher"):
@@ -58,7 +59,7 @@ class Evaluation:
 
     def batch(self, executor, conds, timestep, model_options):
         """One batch of the guider's; the first one carries our entries too."""
-        cond_at, uncond_at = places(self.run.guider, conds)
+        cond_at, uncond_at, stand_ins = self.run.layout(conds)
         first = self.base is None and self.against is None
         if self.base is None and cond_at is not None:
             self.base = conds[cond_at]
@@ -67,7 +68,9 @@ class Evaluation:
         used = [self.edit(cond) for cond in conds]
         perturbed, prompts = self.added(cond_at, uncond_at) if first else ([], [])
         entries = arranged(used, perturbed, prompts, cond_at, uncond_at)
-        own = self.fill(conds, used, self.compute(executor, entries, self.x, timestep, model_options), timestep)
+        own = self.compute(executor, entries, self.x, timestep, model_options)
+        if stand_ins:
+            own = self.fill(stand_ins, used, own, timestep)
         if self.cond is None and cond_at is not None:
             self.cond = own[cond_at]
         if self.uncond is None and uncond_at is not None:
@@ -133,18 +136,18 @@ class Evaluation:
                 self.run.perturbed[label.branch] = self.run.perturbed.get(label.branch, False) or label.branch in labels.perturbed
         return [prediction for label, prediction in zip(labels.labels, out) if label.branch is None]
 
-    def fill(self, conds, used, predictions, timestep):
+    def fill(self, stand_ins, used, predictions, timestep):
         """The host predicts zeros where a conditioning is missing, out of its range or does not reach, and guidance
         would push away from them. Here the prediction of another conditioning takes their place."""
         filled, sigma = list(predictions), self.moment.sigma
-        for i, others in stand_ins(self.run.guider, conds).items():
+        for i, (name, others) in stand_ins.items():
             absent = [not used[j] or not active(used[j], sigma) for j in (i, *others)]
             other = next((predictions[j] for j, missing in zip(others, absent[1:]) if not missing), None)
             if other is None:
                 continue
             if absent[0]:
                 filled[i] = other.clone()
-                self.unguided |= name_of(self.run.guider, conds[i]) == "empty_negative_prompt" and absent[1]
+                self.unguided |= name == "empty_negative_prompt" and absent[1]
             elif not reaches_all(used[i]):
                 other = self.branches.pop(UNCOND, other)
                 filled[i] = torch.where(coverage(used[i], self.x, timestep), predictions[i], other)

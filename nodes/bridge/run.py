@@ -10,7 +10,7 @@ import comfy.samplers
 
 from ...guidance.core import Timeline, unchanged
 from .evaluation import Evaluation
-from .guider import bypasses_planning, having, planned_values, prompts_of, read_scales, without
+from .guider import bypasses_planning, having, layout, planned_values, prompts_of, read_scales, without
 from .noise_levels import evaluations_of, landing_of, percent_of, space_of
 from .page import Page
 from .report import Report
@@ -43,6 +43,7 @@ class Run:
         }
         self.evaluation = None  # planned and not yet answered
         self.calling = self.answered = False  # within a call of the guider; whether that call had an answer
+        self.conds, self.layouts = None, {}
         self.values = {}  # what the guider has been given for this call
         self.uuids, self.said, self.perturbed = {}, set(), {}
         self.bypassed = bypasses_planning(guider)
@@ -93,6 +94,7 @@ class Run:
             self.prompts[key] = made[key]
             shared = [entry for entry in self.guider.conds.get("positive", []) if entry.get("control_apply_to_uncond")]
             comfy.samplers.apply_empty_x_to_equal_area(shared, made[key], "control", lambda conds, i: conds[i])
+        self.conds = self.guider.conds
         try:
             for model in self.weak.values():
                 model.begin(self.guider, noise, sigmas, inputs)
@@ -151,6 +153,15 @@ class Run:
         if self.evaluation is None or x is not self.evaluation.x:
             return executor(self.guider.inner_model, conds, x, timestep, model_options)
         return self.evaluation.batch(executor, conds, timestep, model_options)
+
+    def layout(self, conds):
+        """Which entry of a batch is what; see guider.layout."""
+        if self.guider.conds is not self.conds:  # somebody has put others in for this call
+            return layout(self.guider, conds)
+        key = (*map(id, conds),)  # the lists live as long as the run
+        if key not in self.layouts:
+            self.layouts[key] = layout(self.guider, conds)
+        return self.layouts[key]
 
     def answer(self, stretch, args):
         """What one stretch of the chain makes of the answer so far; args: what the host tells a post-cfg function."""
