@@ -190,7 +190,8 @@ def test_the_tables_know_every_strategy(cls):
 
 def test_the_tables_know_no_other():
     ids = {cls.node_id for cls in STRATEGIES}
-    assert not (GIVEN.keys() | NEUTRAL.keys() | STEERS_AT_ONE.keys() | SAVES.keys() | ACTS.keys() | VARIANTS.keys()) - ids
+    known = GIVEN.keys() | NEUTRAL.keys() | STEERS_AT_ONE.keys() | SAVES.keys() | ACTS.keys() | VARIANTS.keys()
+    assert not (known | ONCE | BEFORE_A_WEAK_MODEL).union(*LATER_WINS) - ids
     assert all(id in STEERS_AT_ONE for id, knobs in NEUTRAL.items() if knobs is None)
 
 
