@@ -178,8 +178,9 @@ def save(images, folder, prompt):
 
 def classes():
     """All nodes by id: the host's own, and this pack's."""
-    import nodes
     from pack.nodes import Guidance
+
+    import nodes
     own = asyncio.run(Guidance().get_node_list())
     return {**nodes.NODE_CLASS_MAPPINGS, **{node.GET_SCHEMA().node_id: node for node in own}}
 

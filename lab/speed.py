@@ -4,15 +4,16 @@ import statistics
 import time
 
 import comfy.utils
-import nodes
 import torch
 from comfy_extras.nodes_pag import PerturbedAttentionGuidance
+
+import nodes
 
 from .. import guidance
 from ..guidance.core import UNCOND, Step, Timeline, chain, guide
 from ..nodes.bridge.attention import self_attention_layers
-from ..nodes.demo.model import load
 from ..nodes.bridge.hooks import attach
+from ..nodes.demo.model import load
 from ..nodes.perturbed import PAG
 from .bench import extra_memory
 

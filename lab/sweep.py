@@ -2,8 +2,9 @@
 import time
 
 import comfy.utils
-import nodes
 import torch
+
+import nodes
 
 from ..nodes.demo import judge
 from ..nodes.demo.model import load

@@ -16,9 +16,9 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ..guidance.dropout import drop_condition
 from ..nodes.demo.network import ARCHITECTURE, DemoUNet, eight_groups
-from . import data
 from ..nodes.demo.noise import SIGMA_LIMIT, sigma_table, timestep
 from ..nodes.demo.text import TextEncoder, tokenize
+from . import data
 
 WEIGHTS = Path(__file__).with_name("demo_model.safetensors")
 NULL_CHANCE = .1

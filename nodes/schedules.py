@@ -9,7 +9,8 @@ import torch
 from comfy_api.latest import io, ui
 
 from ..guidance.core import Timeline
-from ..guidance.presets import PRESETS, preset as ready_made
+from ..guidance.presets import PRESETS
+from ..guidance.presets import preset as ready_made
 from ..guidance.schedule import Schedule, ScheduleError, parse
 from ..guidance.schedule_math import POINTWISE, combine, concatenate, reverse, shift
 from .bridge.noise_levels import percent_of

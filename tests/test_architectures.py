@@ -11,10 +11,9 @@ import pytest
 import torch
 from comfy.ldm.modules.diffusionmodules.mmdit import OpenAISignatureMMDITWrapper
 from pack.nodes import STRATEGIES
-from pack.nodes.scale import CFG, CFGPlusPlus
 from pack.nodes.perturbed import PAG
 from pack.nodes.prompts import Negative
-from pack.nodes.direction import PerpCFG
+from pack.nodes.scale import CFG, CFGPlusPlus
 from pack.tests.host import CPU, NEGATIVE, POSITIVE, node, prompt
 
 

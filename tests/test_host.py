@@ -13,11 +13,11 @@ from comfy_extras.nodes_pag import PerturbedAttentionGuidance
 from pack.guidance.core import Step
 from pack.nodes.bridge.hooks import attach
 from pack.nodes.bridge.run import Run
+from pack.nodes.direction import PerpCFG
 from pack.nodes.fewer_rows import Budget
-from pack.nodes.scale import CFG, CFGPlusPlus
 from pack.nodes.perturbed import PAG
 from pack.nodes.prompts import Negative
-from pack.nodes.direction import PerpCFG
+from pack.nodes.scale import CFG, CFGPlusPlus
 from pack.tests.host import (
     EMPTY,
     NEGATIVE,

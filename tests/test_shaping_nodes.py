@@ -9,10 +9,10 @@ import torch
 pytest.importorskip("comfy")
 
 from pack.lab import demo  # noqa: E402
-from pack.nodes.direction import APG, CFGZeroStar, Momentum, PerpCFG  # noqa: E402
 from pack.nodes import STRATEGIES  # noqa: E402
-from pack.nodes.scale import BetaCFG  # noqa: E402
 from pack.nodes.answer import DynamicThreshold  # noqa: E402
+from pack.nodes.direction import APG, CFGZeroStar, Momentum, PerpCFG  # noqa: E402
+from pack.nodes.scale import BetaCFG  # noqa: E402
 from pack.tests.host import Counter, node, sample, tiny_model  # noqa: E402
 
 WORKFLOW = Path(__file__).parent.parent / "example_workflows" / "strategies.json"

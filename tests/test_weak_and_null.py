@@ -19,21 +19,19 @@ from comfy.patcher_extension import WrappersMP
 from comfy_extras.nodes_model_downscale import PatchModelAddDownscale
 from pack.guidance.classifier import gradient
 from pack.guidance.core import Timeline
-from pack.nodes.demo import judge
 from pack.lab import demo as lab_demo
-from pack.nodes.prompts import CADS, Null, from_prompt, independent, mean, zeros
-from pack.nodes import STRATEGIES
+from pack.nodes.bridge.evaluation import Evaluation
 from pack.nodes.bridge.guider import embedded
+from pack.nodes.demo import judge
+from pack.nodes.demo.classifier import DemoClassifier, Judged
 from pack.nodes.demo.model import load
+from pack.nodes.direction import APG, FDG, TCFG, AutoRange, CFGZeroStar, FreSca, PerpCFG, PowerLaw
+from pack.nodes.fewer_rows import Adaptive, Alternate, Budget, Compress
 from pack.nodes.likeness import LikenessNode
 from pack.nodes.other_models import Autoguidance, Classifier
-from pack.nodes.demo.classifier import DemoClassifier, Judged
-from pack.nodes.bridge.evaluation import Evaluation
-from pack.nodes.fewer_rows import Adaptive, Alternate, Budget, Compress
-from pack.nodes.scale import CFG
 from pack.nodes.perturbed import PAG
-from pack.nodes.direction import APG, FDG, TCFG, AutoRange, CFGZeroStar, FreSca, PerpCFG, PowerLaw
-from pack.nodes.prompts import Negative
+from pack.nodes.prompts import CADS, Negative, Null, from_prompt, independent, mean, zeros
+from pack.nodes.scale import CFG
 from pack.tests.host import (
     NEGATIVE,
     POSITIVE,

@@ -9,7 +9,18 @@ import comfy.utils
 import torch
 
 from ...guidance.core import UNCOND, Perturbed, Prompt, Weak, begin
-from .guider import active, coverage, embedded, has_scale_pair, is_prompt, name_of, negative_of, places, reaches_all, stand_ins
+from .guider import (
+    active,
+    coverage,
+    embedded,
+    has_scale_pair,
+    is_prompt,
+    name_of,
+    negative_of,
+    places,
+    reaches_all,
+    stand_ins,
+)
 from .rows import Label, Labels, arranged, labelled
 
 RUN = "guidance_run"  # in model_options: the run that they belong to; without one, a batch is left as it is
