@@ -78,10 +78,8 @@ class Timeline:
         nearest = min(range(len(grid)), key=lambda i: abs(grid[i] - sigma))
         if abs(grid[nearest] - sigma) <= 1e-3 * sigma:
             return float(min(nearest, last))
-        if grid[0] >= grid[-1]:
-            after = bisect_left(grid, -sigma, key=lambda s: -s)
-        else:
-            after = bisect_left(grid, sigma)
+        sign = -1 if grid[0] >= grid[-1] else 1
+        after = bisect_left(grid, sign * sigma, key=lambda s: sign * s)
         if after == 0:
             return 0.0
         if after > last + 1:
@@ -227,8 +225,8 @@ def unchanged(value):
 class Step(NamedTuple):
     """A strategy at work: what it plans before an evaluation, and what it does after.
 
-    Where it is off or idle, such as at scale 1, its plan asks for nothing and its `apply` hands back the very State that
-    came in, so that whoever runs it can tell.
+    Where it is off or idle, such as at scale 1, its plan asks for nothing and its `apply` hands back the very State
+    that came in, so that whoever runs it can tell.
 
     sets: chooses the scale. Of several in a chain the last one counts.
     limits: changes the scale that was chosen, wherever in the chain it was chosen.

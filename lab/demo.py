@@ -56,7 +56,7 @@ COLUMNS = [
 
 
 def unwanted(prompt):
-    """A negative prompt: what the model makes of the open one, or the shape that one which went wrong looks most like."""
+    """A negative prompt: what the model makes of the open one, or the shape that one gone wrong looks most like."""
     if prompt == OPEN:
         return "a green circle"
     return "a square" if "circle" in prompt else "a circle"
@@ -178,9 +178,8 @@ def save(images, folder, prompt):
 
 def classes():
     """All nodes by id: the host's own, and this pack's."""
-    from pack.nodes import Guidance
-
     import nodes
+    from pack.nodes import Guidance
     own = asyncio.run(Guidance().get_node_list())
     return {**nodes.NODE_CLASS_MAPPINGS, **{node.GET_SCHEMA().node_id: node for node in own}}
 

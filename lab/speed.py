@@ -2,12 +2,12 @@
 
 import statistics
 import time
+from functools import partial
 
 import comfy.utils
+import nodes
 import torch
 from comfy_extras.nodes_pag import PerturbedAttentionGuidance
-
-import nodes
 
 from .. import guidance
 from ..guidance.core import UNCOND, Step, Timeline, chain, guide
@@ -72,11 +72,10 @@ CHAINS = {
 @torch.no_grad()
 def memory(shape=(1, 16, 128, 128)):
     """Peak memory of a chain beyond the host's own tensors, in latents; what a branch predicts counts as its own."""
-    size = 4 * torch.Size(shape).numel()
     print("peak extra memory in latents, branches included:")
     for name, step in CHAINS.items():
         moment = step.plan(Timeline((1.0, 0.5, 0.0)).moment(0.5, 7.0))
-        x, cond, uncond, denoised = (torch.randn(shape) for _ in range(4))
+        predictions = [torch.randn(shape) for _ in range(4)]
         branches = {branch: torch.randn(shape) for branch in moment.asked - {UNCOND}}
-        extra = extra_memory(lambda: guide(step, moment, x, cond, uncond, denoised, branches), "cpu") / size
+        extra = extra_memory(partial(guide, step, moment, *predictions, branches), "cpu") / predictions[0].nbytes
         print(f"  {name}: {extra + len(branches):.1f} with {len(branches)} branches")

@@ -1,4 +1,4 @@
-"""The menu of strategies that edit the direction, cond - uncond: projections, bands, and scales found from the predictions."""
+"""The menu of strategies that edit the direction, cond - uncond: projections, bands, and scales that they lead to."""
 
 from comfy_api.latest import io
 
@@ -18,8 +18,9 @@ class PerpCFG(Strategy):
     recipe = staticmethod(guidance.perp_cfg)
     inputs = [
         number("eta", 0.0, -10.0, 10.0, "How much of the parallel part to keep. 1 is plain CFG."),
-        io.Combo.Input("reference", options=["uncond", "cond"], default="uncond", tooltip="Parallel to which prediction: "
-                       "uncond (with space noise this is CFG-Zero*) or cond (with space x0 the projection of APG)."),
+        io.Combo.Input("reference", options=["uncond", "cond"], default="uncond", tooltip="Parallel to which "
+                       "prediction: uncond (with space noise this is CFG-Zero*) or cond (with space x0 the projection "
+                       "of APG)."),
         io.Combo.Input("space", options=["x0", "noise"], default="x0", tooltip="Compare pictures (x0), or noise "
                        "predictions (velocity in flow models)."),
         io.Boolean.Input("literal", default=False, tooltip="Start from uncond instead of from cond. Stronger; cfg 1 is "
@@ -62,8 +63,8 @@ class CFGZeroStar(Strategy):
     inputs = [
         strength("How far to go to the best multiple. 0 is plain CFG."),
         io.Int.Input("zero_steps", default=0, min=0, max=100, tooltip="Steps that leave the noise as it is; flow "
-                     "models that start from noise only. The paper: 4 % of the steps, so 1 of 25 and 2 of 50. With fewer "
-                     "steps 0: one step of 10 is too much to lose."),
+                     "models that start from noise only. The paper: 4 % of the steps, so 1 of 25 and 2 of 50. With "
+                     "fewer steps 0: one step of 10 is too much to lose."),
     ]
 
 

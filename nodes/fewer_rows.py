@@ -19,10 +19,10 @@ class Adaptive(Strategy):
     recipe = staticmethod(guidance.adaptive)
     inputs = [
         io.Combo.Input("measure", options=["norm", "cosine"], default="norm", tooltip="How alike the two predictions "
-                       "are. norm: the length of their difference, in units of the prompt's prediction. cosine: 1 minus "
-                       "their similarity as noise, as in the paper."),
-        number("threshold", 0.02, 0.0, 2.0, "Stop when they differ by less than this. norm: 0.01 is careful, 0.02 saves "
-               "more. cosine: 0.01 is a similarity of 0.99. 0 never stops.", step=0.001),
+                       "are. norm: the length of their difference, in units of the prompt's prediction. cosine: 1 "
+                       "minus their similarity as noise, as in the paper."),
+        number("threshold", 0.02, 0.0, 2.0, "Stop when they differ by less than this. norm: 0.01 is careful, 0.02 "
+               "saves more. cosine: 0.01 is a similarity of 0.99. 0 never stops.", step=0.001),
         io.Float.Input("arm", default=1.0, min=0.0, max=1000.0, step=0.01, tooltip="cosine only: not before sigma has "
                        "fallen to this, because at high noise both predictions are nothing but the noise. 1 for SD1.5 "
                        "and SDXL; 0.5 for flow models (SD3, Flux, Wan, Qwen), unverified."),
@@ -34,9 +34,9 @@ class Alternate(Strategy):
     category = "guidance/more"
     title = "Alternate guidance"
     about = (
-        "Faster: in a window of the run only every second (third ...) step is guided, and the others compute the prompt "
-        "alone, 1 row instead of 2. Guidance gets weaker by as much, so raise cfg a little. No published measurement; "
-        "known as NGMS in other user interfaces, where it acts near the end of the run."
+        "Faster: in a window of the run only every second (third ...) step is guided, and the others compute the "
+        "prompt alone, 1 row instead of 2. Guidance gets weaker by as much, so raise cfg a little. No published "
+        "measurement; known as NGMS in other user interfaces, where it acts near the end of the run."
     )
     aliases = ["alternate guidance", "skip every other step", "NGMS", "negative guidance minimum sigma", "s_min_uncond"]
     when = window("Skip")
@@ -52,18 +52,19 @@ class Compress(Strategy):
     category = "guidance/more"
     title = "Compress guidance"
     about = (
-        "Faster at the same strength: the negative is computed at some steps only, and the steps between them are guided "
-        "in the direction that was found last: good with 30 steps and more. 1 row instead of 2 there. What other "
-        "guidance nodes before it did to the direction is kept with it; beside Autoguidance, place it after."
+        "Faster at the same strength: the negative is computed at some steps only, and the steps between them are "
+        "guided in the direction that was found last: good with 30 steps and more. 1 row instead of 2 there. What "
+        "other guidance nodes before it did to the direction is kept with it; beside Autoguidance, place it after."
     )
     aliases = ["compress guidance", "reuse guidance", "guidance cache", "cfg cache", "FasterCache", "skip uncond"]
     recipe = staticmethod(guidance.compress)
     inputs = [
         io.Float.Input("share", default=0.6, min=0.01, max=1.0, step=0.01, tooltip="Of the steps, how many compute the "
                        "negative. 0.6 is the paper's 40 % fewer; 1 is all of them."),
-        io.Float.Input("power", default=1.0, min=0.1, max=10.0, step=0.1, tooltip="Where these steps are: 1 spreads them "
-                       "evenly, more crowds them at the start."),
-        number("reuse", 1.0, 0.0, 2.0, "How much of the last direction to use between them. 0 is the prompt alone there."),
+        io.Float.Input("power", default=1.0, min=0.1, max=10.0, step=0.1, tooltip="Where these steps are: 1 spreads "
+                       "them evenly, more crowds them at the start."),
+        number("reuse", 1.0, 0.0, 2.0, "How much of the last direction to use between them. 0 is the prompt alone "
+               "there."),
     ]
 
 
@@ -81,6 +82,6 @@ class Budget(Strategy):
     inputs = [
         io.Int.Input("rows", default=30, min=0, max=1000000, tooltip="At most so many rows per picture. Less than "
                      "one for each evaluation cannot hold. 0 is no cap."),
-        io.Combo.Input("spend", options=["first", "even"], default="first", tooltip="first guides until only one row per "
-                       "step is left; even spreads the guided steps over the run."),
+        io.Combo.Input("spend", options=["first", "even"], default="first", tooltip="first guides until only one row "
+                       "per step is left; even spreads the guided steps over the run."),
     ]

@@ -49,16 +49,17 @@ class Classifier(Strategy):
         ClassifierType.Input("classifier", tooltip="What to guide towards, from a classifier node."),
         number("scale", 1.0, -1000.0, 1000.0, "How strongly to guide. 1 is Bayes' rule, and more is more certain; "
                "negative values avoid. 0 is off."),
-        io.Combo.Input("where", options=["x0", "x"], default="x0", tooltip="What the classifier sees. x0: the picture as "
-                       "the model expects it, for ordinary classifiers. x: the noisy latent, for a classifier that was "
-                       "trained on noise, as in the paper."),
+        io.Combo.Input("where", options=["x0", "x"], default="x0", tooltip="What the classifier sees. x0: the picture "
+                       "as the model expects it, for ordinary classifiers. x: the noisy latent, for a classifier that "
+                       "was trained on noise, as in the paper."),
     ]
 
     @classmethod
     def prepare(cls, model, classifier, **knobs):
         channels, seen = model.get_model_object("latent_format").latent_channels, getattr(classifier, "channels", None)
         if seen not in (None, channels):
-            raise ValueError(f"{cls.node_id}: this classifier knows latents of {seen} channels, and this model's have {channels}.")
+            raise ValueError(f"{cls.node_id}: this classifier knows latents of {seen} channels, and this model's have "
+                             f"{channels}.")
         models = getattr(classifier, "models", [])
         if models:  # the host loads them with this model and keeps them through the run
             model = model.clone()

@@ -32,7 +32,8 @@ class Negative(Strategy):
         io.Conditioning.Input("negative", tooltip="What should not be in the picture."),
         io.Combo.Input("mode", options=["plain", "weighted", "perp-neg"], default="plain",
                        tooltip="plain replaces the sampler's negative; the others come on top of it."),
-        number("weight", 1.0, -10.0, 10.0, "How strongly to push away (weighted, perp-neg). 0 is off and costs nothing."),
+        number("weight", 1.0, -10.0, 10.0, "How strongly to push away (weighted, perp-neg). 0 is off and costs "
+               "nothing."),
         *when,
     ]
     recipes = {
@@ -57,18 +58,18 @@ class Null(Strategy):
     category = "guidance/more"
     title = "Null prompt"
     about = (
-        "What stands for 'no prompt' in CFG, in place of the sampler's negative. Best is what the model was trained with: "
-        "an empty prompt for SD1.5, zeros for SDXL. independent (ICG) is for models that were never trained without a "
-        "prompt; mean is an experiment that nobody has published. 2 rows, like CFG; none where cfg is 1."
+        "What stands for 'no prompt' in CFG, in place of the sampler's negative. Best is what the model was trained "
+        "with: an empty prompt for SD1.5, zeros for SDXL. independent (ICG) is for models that were never trained "
+        "without a prompt; mean is an experiment that nobody has published. 2 rows, like CFG; none where cfg is 1."
     )
-    aliases = ["null prompt", "zero out", "ConditioningZeroOut", "icg", "independent condition guidance", "empty uncond",
-               "Support empty uncond", "learned null", "unconditional"]
+    aliases = ["null prompt", "zero out", "ConditioningZeroOut", "icg", "independent condition guidance",
+               "empty uncond", "Support empty uncond", "learned null", "unconditional"]
     when = window("Use it")
     inputs = [
         io.Combo.Input("null", options=["zeros", "empty prompt", "independent", "mean", "file"], default="zeros",
-                       tooltip="zeros: tokens and pooled embedding all 0. empty prompt: needs clip. independent: random "
-                       "tokens with the prompt's mean and deviation. mean: every token is the mean of the prompt's. "
-                       "file: a learned null, see embedding."),
+                       tooltip="zeros: tokens and pooled embedding all 0. empty prompt: needs clip. independent: "
+                       "random tokens with the prompt's mean and deviation. mean: every token is the mean of the "
+                       "prompt's. file: a learned null, see embedding."),
         io.Int.Input("seed", default=0, min=0, max=2**63 - 1, control_after_generate=True,
                      tooltip="independent only: which random tokens."),
         io.Combo.Input("embedding", options=[NO_FILE], default=NO_FILE, tooltip="file only: a .safetensors in the "
@@ -151,9 +152,11 @@ def learned(null, name, value):
 
 def read_null(name):
     """The tensors of an embedding file, without a batch dimension of 1, as floats."""
-    path = None if name == NO_FILE or not name.endswith(".safetensors") else folder_paths.get_full_path("embeddings", name)
+    named = name != NO_FILE and name.endswith(".safetensors")
+    path = folder_paths.get_full_path("embeddings", name) if named else None
     if path is None:
-        raise ValueError(f"GuidanceNull: embedding is {name!r}; it has to be a .safetensors file in the embeddings folder.")
+        raise ValueError(f"GuidanceNull: embedding is {name!r}; it has to be a .safetensors file in the "
+                         "embeddings folder.")
     try:
         tensors = load_file(path)
     except Exception:  # of several kinds, none of them documented
@@ -177,17 +180,17 @@ class CADS(Strategy):
     title = "CADS"
     about = (
         "More variety from one prompt, also in models that make much the same picture for every seed: noise on the "
-        "prompt while the picture takes shape, none afterwards. Costs nothing. The paper measures it on class-conditional "
-        "models; how much noise a text encoder bears has to be tried."
+        "prompt while the picture takes shape, none afterwards. Costs nothing. The paper measures it on "
+        "class-conditional models; how much noise a text encoder bears has to be tried."
     )
     aliases = ["cads", "condition annealed", "diversity", "variety", "noise conditioning"]
     inputs = [
-        number("noise", 0.1, 0.0, 5.0, "How strong the noise is, in units of the deviation of the prompt's embedding. The "
-               "paper tries 0.025 to 0.25; more is more varied and less faithful. 0 is off."),
-        io.Float.Input("start", default=0.6, min=0.0, max=1.0, step=0.01, tooltip="tau1: the prompt is left alone when no "
-                       "more than this share of the run's time remains. 1 is off."),
-        io.Float.Input("full", default=0.9, min=0.0, max=1.0, step=0.01, tooltip="tau2: only noise is left of the prompt "
-                       "while at least this share remains."),
+        number("noise", 0.1, 0.0, 5.0, "How strong the noise is, in units of the deviation of the prompt's embedding. "
+               "The paper tries 0.025 to 0.25; more is more varied and less faithful. 0 is off."),
+        io.Float.Input("start", default=0.6, min=0.0, max=1.0, step=0.01, tooltip="tau1: the prompt is left alone when "
+                       "no more than this share of the run's time remains. 1 is off."),
+        io.Float.Input("full", default=0.9, min=0.0, max=1.0, step=0.01, tooltip="tau2: only noise is left of the "
+                       "prompt while at least this share remains."),
         io.Float.Input("restore", default=1.0, min=0.0, max=1.0, step=0.01, tooltip="psi: how far to bring the "
                        "embedding's mean and deviation back to what they were. Less is more varied, and riskier."),
         io.Int.Input("seed", default=0, min=0, max=2**63 - 1, control_after_generate=True,

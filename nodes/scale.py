@@ -13,17 +13,18 @@ class CFG(Strategy):
     node_id = "GuidanceCFG"
     title = "CFG (schedule, interval)"
     about = (
-        "How strictly the picture follows the prompt, at each moment of the run. Outside the interval, and wherever the "
-        "scale is 1, the negative is not computed: 1 row instead of 2. Guidance in the middle only keeps variety and "
-        "natural colours at a higher scale. Applies to the whole chain, wherever it stands in it."
+        "How strictly the picture follows the prompt, at each moment of the run. Outside the interval, and wherever "
+        "the scale is 1, the negative is not computed: 1 row instead of 2. Guidance in the middle only keeps variety "
+        "and natural colours at a higher scale. Applies to the whole chain, wherever it stands in it."
     )
     aliases = ["cfg schedule", "cfg curve", "guidance interval", "limited interval", "guidance limiter", "skip uncond",
                "dynamic cfg", "CFGOverride", "ScheduledCFGGuidance"]
     when = window("Guide")
     inputs = [
         io.MultiType.Input(
-            io.String.Input("scale", default="", tooltip="Empty: the sampler's cfg. A number: this cfg instead. A schedule "
-                            "such as 0:7.5, 0.5:6, 1:1 changes it over the run. 1 is no guidance, 0 ignores the prompt."),
+            io.String.Input("scale", default="", tooltip="Empty: the sampler's cfg. A number: this cfg instead. A "
+                            "schedule such as 0:7.5, 0.5:6, 1:1 changes it over the run. 1 is no guidance, 0 ignores "
+                            "the prompt."),
             types=[io.String, io.Float, *SCHEDULE_TYPES],
         ),
         *when,
@@ -56,14 +57,14 @@ class CFGPlusPlus(Strategy):
     node_id = "GuidanceCFGPlusPlus"
     title = "CFG++"
     about = (
-        "Gentler guidance early, full guidance late: pictures keep natural colours and stay closer to what the model can "
-        "make. Replaces the sampler's cfg at every step by the scale that makes an ordinary euler, ddim or "
+        "Gentler guidance early, full guidance late: pictures keep natural colours and stay closer to what the model "
+        "can make. Replaces the sampler's cfg at every step by the scale that makes an ordinary euler, ddim or "
         "euler_ancestral step a CFG++ step. 2 rows, like CFG. With other samplers it is an approximation, as strong."
     )
     aliases = ["cfgpp", "cfg plus plus", "euler_cfg_pp", "manifold constrained"]
     recipe = staticmethod(guidance.cfgpp)
-    inputs = [number("strength", 0.6, 0.0, 4.0, "How strictly to follow the prompt. 0.6 resembles cfg 7.5 at 50 steps; 0 "
-                     "ignores the prompt; 1 and above suit few steps.")]
+    inputs = [number("strength", 0.6, 0.0, 4.0, "How strictly to follow the prompt. 0.6 resembles cfg 7.5 at 50 steps; "
+                     "0 ignores the prompt; 1 and above suit few steps.")]
 
 
 class BetaCFG(Strategy):

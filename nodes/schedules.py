@@ -56,13 +56,14 @@ class Drawn(ScheduleNode):
     node_id = "GuidanceSchedule"
     title = "Guidance schedule"
     about = (
-        "A number that changes over the run, drawn as a curve: wire it to the scale of a guidance node. Drag points, click "
-        "to add one, right-click to remove one. The text below the curve is the same schedule, to copy and to type."
+        "A number that changes over the run, drawn as a curve: wire it to the scale of a guidance node. Drag points, "
+        "click to add one, right-click to remove one. The text below the curve is the same schedule, to copy and to "
+        "type."
     )
     aliases = ["cfg curve", "cfg schedule", "schedule editor", "curve editor", "keyframes", "dynamic cfg"]
     inputs = [
-        io.String.Input("schedule", default="0:7.5, 0.5:6, 1:1", tooltip="position:value, ... and then, if wanted, linear, "
-                        "smooth or step, and percent, sigma or steps. A number alone is a constant."),
+        io.String.Input("schedule", default="0:7.5, 0.5:6, 1:1", tooltip="position:value, ... and then, if wanted, "
+                        "linear, smooth or step, and percent, sigma or steps. A number alone is a constant."),
     ]
 
     @classmethod
@@ -84,26 +85,32 @@ class Preset(ScheduleNode):
     title = "Guidance schedule preset"
     about = (
         "A ready-made course for a guidance scale. Increasing ones (linear up, cosine up) gave better pictures than a "
-        "constant in their paper; interval guides in the middle only and saves the rest. Those from linear to low-high-low, "
-        "and beta, have the mean that you give."
+        "constant in their paper; interval guides in the middle only and saves the rest. Those from linear to "
+        "low-high-low, and beta, have the mean that you give."
     )
-    aliases = ["cfg scheduler", "linear", "cosine", "clamp-linear", "powered cosine", "interval", "beta cfg", "exponential"]
+    aliases = ["cfg scheduler", "linear", "cosine", "clamp-linear", "powered cosine", "interval", "beta cfg",
+               "exponential"]
     inputs = [
         io.Combo.Input("preset", options=PRESETS, default="linear up", tooltip="Its shape over the run."),
-        io.Float.Input("scale", default=7.5, min=LOW, max=HIGH, step=0.1, tooltip="The mean over the run; where powered cosine "
-                       "ends, where exponential begins, and interval's value inside."),
-        io.Float.Input("off", default=1.0, min=LOW, max=HIGH, step=0.1, tooltip="The value that does nothing: 1 for a cfg, 0 "
-                       "for PAG and everything else that is added."),
-        io.Float.Input("floor", default=3.0, min=LOW, max=HIGH, step=0.1, tooltip="clamp-linear is never less than this."),
-        io.Float.Input("power", default=4.0, min=0.1, max=20.0, step=0.1, tooltip="powered cosine: higher rises later."),
-        io.Float.Input("rate", default=0.693, min=-5.0, max=5.0, step=0.001, tooltip="exponential: grows by e to this; 0.693 "
-                       "doubles."),
-        io.Float.Input("a", default=2.0, min=1.0, max=20.0, step=0.1, tooltip="beta: the larger, the later guidance begins."),
-        io.Float.Input("b", default=3.0, min=1.0, max=20.0, step=0.1, tooltip="beta: the larger, the earlier guidance ends."),
-        io.Float.Input("sigma_high", default=5.42, min=0.0, max=1000.0, step=0.01, round=False, tooltip="interval: guides from "
-                       "this noise level (included). 5.42 is for SD and SDXL; flow models: try 0.84."),
-        io.Float.Input("sigma_low", default=0.28, min=0.0, max=1000.0, step=0.01, round=False, tooltip="interval: down to this "
-                       "one. 0.28 is for SD and SDXL; flow models: try 0.22."),
+        io.Float.Input("scale", default=7.5, min=LOW, max=HIGH, step=0.1, tooltip="The mean over the run; where "
+                       "powered cosine ends, where exponential begins, and interval's value inside."),
+        io.Float.Input("off", default=1.0, min=LOW, max=HIGH, step=0.1, tooltip="The value that does nothing: 1 for a "
+                       "cfg, 0 for PAG and everything else that is added."),
+        io.Float.Input("floor", default=3.0, min=LOW, max=HIGH, step=0.1, tooltip="clamp-linear is never less than "
+                       "this."),
+        io.Float.Input("power", default=4.0, min=0.1, max=20.0, step=0.1, tooltip="powered cosine: higher rises "
+                       "later."),
+        io.Float.Input("rate", default=0.693, min=-5.0, max=5.0, step=0.001, tooltip="exponential: grows by e to this; "
+                       "0.693 doubles."),
+        io.Float.Input("a", default=2.0, min=1.0, max=20.0, step=0.1, tooltip="beta: the larger, the later guidance "
+                       "begins."),
+        io.Float.Input("b", default=3.0, min=1.0, max=20.0, step=0.1, tooltip="beta: the larger, the earlier guidance "
+                       "ends."),
+        io.Float.Input("sigma_high", default=5.42, min=0.0, max=1000.0, step=0.01, round=False,
+                       tooltip="interval: guides from this noise level (included). 5.42 is for SD and SDXL; "
+                       "flow models: try 0.84."),
+        io.Float.Input("sigma_low", default=0.28, min=0.0, max=1000.0, step=0.01, round=False,
+                       tooltip="interval: down to this one. 0.28 is for SD and SDXL; flow models: try 0.22."),
     ]
 
     @classmethod
@@ -115,17 +122,18 @@ class Math(ScheduleNode):
     node_id = "GuidanceScheduleMath"
     title = "Guidance schedule math"
     about = (
-        "Two schedules into one: multiply, add, the smaller or larger at each moment (same axis), or one after the other; "
-        "or one schedule moved later, or reversed. Turns ComfyUI's curves, which run from 0 to 1, into scales."
+        "Two schedules into one: multiply, add, the smaller or larger at each moment (same axis), or one after the "
+        "other; or one schedule moved later, or reversed. Turns ComfyUI's curves, which run from 0 to 1, into scales."
     )
     aliases = ["multiply schedule", "combine schedules", "reverse schedule", "shift schedule"]
     inputs = [
         io.Combo.Input("operation", options=[*POINTWISE, "shift", "reverse", "concatenate"], default="multiply",
-                       tooltip="The first four take a and b at each moment; concatenate runs a, then b; the others use a."),
+                       tooltip="The first four take a and b at each moment; concatenate runs a, then b; the others use "
+                       "a."),
         number("a", 1.0, LOW, HIGH, "A number, a schedule, a curve, or a list with a number for each step."),
         number("b", 1.0, LOW, HIGH, "The second one. shift and reverse do not use it."),
-        io.Float.Input("amount", default=0.5, min=LOW, max=HIGH, step=0.01, tooltip="shift: how much later, in the unit of the "
-                       "schedule's axis. concatenate: where b begins, 0 to 1."),
+        io.Float.Input("amount", default=0.5, min=LOW, max=HIGH, step=0.01, tooltip="shift: how much later, in the "
+                       "unit of the schedule's axis. concatenate: where b begins, 0 to 1."),
     ]
 
     @classmethod
@@ -147,8 +155,8 @@ class Preview(io.ComfyNode):
         io.Combo.Input("scheduler", options=comfy.samplers.SCHEDULER_NAMES, tooltip="The KSampler's."),
         io.Int.Input("steps", default=20, min=1, max=1000, tooltip="The KSampler's."),
         io.Float.Input("denoise", default=1.0, min=0.01, max=1.0, step=0.01, tooltip="The KSampler's."),
-        io.Float.Input("off", default=1.0, min=LOW, max=HIGH, step=0.1, tooltip="The value that does nothing, and costs "
-                       "nothing: 1 for a cfg, 0 for PAG and everything else that is added."),
+        io.Float.Input("off", default=1.0, min=LOW, max=HIGH, step=0.1, tooltip="The value that does nothing, and "
+                       "costs nothing: 1 for a cfg, 0 for PAG and everything else that is added."),
     ]
 
     @classmethod
@@ -157,8 +165,8 @@ class Preview(io.ComfyNode):
             node_id="GuidanceSchedulePreview",
             display_name="Guidance schedule preview",
             category="guidance/schedules",
-            description="Draws a schedule over the real steps of a run: the value used at each, its percent and sigma, and how "
-                        "many rows guidance takes. Runs no model.",
+            description="Draws a schedule over the real steps of a run: the value used at each, its percent and sigma, "
+                        "and how many rows guidance takes. Runs no model.",
             search_aliases=["plot schedule", "show schedule", "sigmas", "cfg plot"],
             inputs=cls.inputs,
             outputs=[io.Image.Output()],

@@ -39,7 +39,8 @@ class Strategy(io.ComfyNode):
                 return True
 
             names = ["cls", *schedulable]
-            validate_inputs.__signature__ = Signature([Parameter(n, Parameter.POSITIONAL_OR_KEYWORD) for n in names])
+            parameters = [Parameter(name, Parameter.POSITIONAL_OR_KEYWORD) for name in names]
+            validate_inputs.__signature__ = Signature(parameters)  # type: ignore[attr-defined]  # unknown to typeshed
             cls.validate_inputs = classmethod(validate_inputs)
 
     @classmethod
@@ -62,7 +63,9 @@ class Strategy(io.ComfyNode):
             knobs["window"] = Window(*(knobs.pop(input.id) for input in cls.when))
         patched, recipe, brought = cls.prepare(model, **knobs)
         node_id = getattr(cls.hidden, "unique_id", None)
-        schedules = tuple((knob, partial(cls.applied, knobs, knob)) for knob in knobs.values() if isinstance(knob, Schedule))
+        schedules = tuple(
+            (knob, partial(cls.applied, knobs, knob)) for knob in knobs.values() if isinstance(knob, Schedule)
+        )
         return io.NodeOutput(attach(patched, cls.title, recipe, brought, node_id, schedules))
 
     @classmethod

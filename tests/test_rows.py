@@ -9,6 +9,7 @@ import torch
 from comfy.ldm.modules.attention import optimized_attention
 from comfy.patcher_extension import WrappersMP
 from comfy_extras.nodes_pag import PerturbedAttentionGuidance
+from nodes import ConditioningSetArea, ConditioningSetMask, ControlNetApply, ControlNetApplyAdvanced
 from pack.tests.host import (
     CPU,
     EMPTY,
@@ -23,8 +24,6 @@ from pack.tests.host import (
     sample,
     tiny_model,
 )
-
-from nodes import ConditioningSetArea, ConditioningSetMask, ControlNetApply, ControlNetApplyAdvanced
 
 MODEL = tiny_model("eps")
 OTHER = prompt(7)

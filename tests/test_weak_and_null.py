@@ -17,6 +17,7 @@ import pytest
 import torch
 from comfy.patcher_extension import WrappersMP
 from comfy_extras.nodes_model_downscale import PatchModelAddDownscale
+from nodes import ConditioningSetArea, ConditioningSetTimestepRange, ConditioningZeroOut
 from pack.guidance.classifier import gradient
 from pack.guidance.core import Timeline
 from pack.lab import demo as lab_demo
@@ -50,8 +51,6 @@ from pack.tests.host import (
 )
 from pack.tests.test_shaping_nodes import to_api
 from safetensors.torch import save_file
-
-from nodes import ConditioningSetArea, ConditioningSetTimestepRange, ConditioningZeroOut
 
 SAVING = {
     "adaptive": (Adaptive, {"threshold": 0.5}),
