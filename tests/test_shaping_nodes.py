@@ -15,7 +15,7 @@ from pack.nodes.direction import APG, CFGZeroStar, Momentum, PerpCFG  # noqa: E4
 from pack.nodes.scale import BetaCFG  # noqa: E402
 from pack.tests.host import Counter, node, sample, tiny_model  # noqa: E402
 
-WORKFLOW = Path(__file__).parent.parent / "example_workflows" / "strategies.json"
+WORKFLOW = Path(__file__).parent.parent / "example_workflows" / "calm_high_cfg.json"
 WIDGETS = ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO")
 
 
@@ -27,6 +27,8 @@ def to_api(graph, known):
     sources = {link[0]: [str(link[1]), link[2]] for link in graph["links"]}
     workflow = {}
     for entry in graph["nodes"]:
+        if entry["type"] == "MarkdownNote":
+            continue
         types = known[entry["type"]].INPUT_TYPES()
         types = {**types["required"], **types.get("optional", {})}
         widgets = [name for name, (kind, *_) in types.items()

@@ -716,7 +716,7 @@ def test_a_video_vae_is_refused(demo):
 
 # ------------------------------------------------------------------------------------------------ the example workflow
 
-WORKFLOW = Path(__file__).parent.parent / "example_workflows" / "models.json"
+WORKFLOW = Path(__file__).parent.parent / "example_workflows" / "fewer_rows_other_models.json"
 
 
 def test_every_node_has_a_place_in_the_example_workflow_and_changes_the_picture_there():
