@@ -1,6 +1,5 @@
 """What nodes accept: knobs that take a number or a schedule, checked in one sentence before sampling starts."""
 
-import dataclasses
 from collections.abc import Sequence
 from math import inf, isfinite
 from numbers import Real
@@ -138,9 +137,3 @@ def as_schedule(value):
 
 def _one_each(points):
     return tuple({min(max(float(x), 0.0), 1.0): float(y) for x, y in points}.items())
-
-
-def schema(**fields):
-    """io.Schema, without the fields that an older ComfyUI does not know."""
-    known = {field.name for field in dataclasses.fields(io.Schema)}
-    return io.Schema(**{name: value for name, value in fields.items() if name in known})

@@ -14,7 +14,7 @@ from ..guidance.presets import preset as ready_made
 from ..guidance.schedule import Schedule, ScheduleError, parse
 from ..guidance.schedule_math import POINTWISE, combine, concatenate, reverse, shift
 from .bridge.noise_levels import percent_of
-from .inputs import ScheduleType, checked, number, schema
+from .inputs import ScheduleType, checked, number
 from .plot import plot
 
 LOW, HIGH = -1000.0, 1000.0
@@ -31,7 +31,7 @@ class ScheduleNode(io.ComfyNode):
 
     @classmethod
     def define_schema(cls):
-        return schema(
+        return io.Schema(
             node_id=cls.node_id,
             display_name=cls.title,
             category="guidance/schedules",
@@ -161,7 +161,7 @@ class Preview(io.ComfyNode):
 
     @classmethod
     def define_schema(cls):
-        return schema(
+        return io.Schema(
             node_id="GuidanceSchedulePreview",
             display_name="Guidance schedule preview",
             category="guidance/schedules",

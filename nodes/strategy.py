@@ -9,7 +9,7 @@ from comfy_api.latest import io
 from ..guidance.interval import Window
 from ..guidance.schedule import Schedule
 from .bridge.hooks import attach
-from .inputs import checked, schema
+from .inputs import checked
 
 
 class Strategy(io.ComfyNode):
@@ -45,7 +45,7 @@ class Strategy(io.ComfyNode):
 
     @classmethod
     def define_schema(cls):
-        return schema(
+        return io.Schema(
             node_id=cls.node_id,
             display_name=cls.title,
             category=cls.category,
