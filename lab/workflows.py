@@ -262,7 +262,8 @@ def sample(canvas, model, at, source, values):
     sampler = canvas.add("KSampler", at, {"model": model, **links}, values, width=280, height=262)
     decode = canvas.add("VAEDecode", (x, y + 310), {"samples": (sampler, 0), "vae": source("vae", 3)}, width=280)
     decode["flags"]["collapsed"] = True
-    canvas.add("PreviewImage", (x + 280 + GAP, y), {"images": (decode, 0)}, width=260, height=290)
+    picture = canvas.add("PreviewImage", (x + 280 + GAP, y), {"images": (decode, 0)}, width=260, height=290)
+    picture["outputs"] = []  # later ComfyUIs have one, and the files are the same from all
 
 
 def needs(canvas, kind, at, rails):
