@@ -253,8 +253,8 @@ def unchanged(value):
 class Step(NamedTuple):
     """A strategy at work: what it plans before an evaluation, and what it does after.
 
-    Where it is off or idle, such as at scale 1, its plan asks for nothing and its `apply` hands back the very State that
-    came in, so that whoever runs it can tell.
+    Where it is off or idle, such as at scale 1, its plan asks for nothing and its `apply` hands back the very State
+    that came in, so that whoever runs it can tell.
 
     sets: chooses the scale. Of several in a chain the last one counts.
     limits: changes the scale that was chosen, wherever in the chain it was chosen.
