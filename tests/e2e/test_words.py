@@ -9,7 +9,7 @@ WORDS = [
     ("guidance scale", "CFG", 2), ("skip uncond", "CFG", 1), ("interval", "CFG", 5), ("guidance", "CFG", 1),
     ("burnt", "Adaptive projected guidance (APG)", 3), ("oversaturated", "CFG rescale", 3), ("contrast", "CFG rescale", 3),
     ("saturation", "CFG rescale", 3), ("speed", "Adaptive guidance", 2), ("faster", "Adaptive guidance", 1),
-    ("turbo", "CADS", 12), ("negative", "Negative prompt", 1), ("pag", "Perturbed attention (PAG)", 1),
+    ("turbo", "CADS", 12), ("negative", "Negative prompt", 1), ("negative at cfg 1", "Negative in attention (NAG)", 2), ("pag", "Perturbed attention (PAG)", 1),
     ("apg", "Adaptive projected guidance (APG)", 2), ("rescale", "CFG rescale", 2), ("threshold", "Dynamic thresholding", 2),
     ("example model", "Guidance Demo Model", 1), ("demo", "Guidance Demo Model", 1), ("curve", "Guidance schedule", 3),
     ("autoguidance", "Autoguidance (weak model)", 1), ("variety", "CADS", 1), ("detail", "Frequency-decoupled guidance (FDG)", 4),
