@@ -7,12 +7,12 @@ from types import SimpleNamespace
 import pytest
 import torch
 from pack.nodes import STRATEGIES
-from pack.tests.host import NODES, OneLevelUNet, node, prompt, sample, tiny_model
+from pack.tests.host import NODES, node, one_level, prompt, sample
 
 
 @pytest.fixture(scope="module")
 def model():
-    return tiny_model("eps", family=OneLevelUNet)
+    return one_level()
 
 
 @pytest.fixture
@@ -63,7 +63,7 @@ def test_a_chain_says_what_it_plans_and_what_it_did(model, lines, told):
 def test_at_cfg_1_what_is_idle_is_named_with_what_would_act(model, lines, told):
     sample(chained(model, *LINKS), cfg=1.0)
     before, after = lines()
-    assert "Idle at cfg 1: CFG, Adaptive projected guidance, Adaptive guidance; what acts there: a Negative prompt" in before
+    assert "Idle at cfg 1: CFG, Adaptive projected guidance, Adaptive guidance; what acts there: NAG, Push a word away" in before
     assert told["2"].startswith("Idle: cfg was 1 throughout. What acts there:")
     assert told["1"] == "Acted at 6 of 6 steps, 6 rows."
     assert "12 rows in 6 calls, 12 planned." in after
@@ -86,7 +86,7 @@ def test_rows_that_the_host_could_not_stack_are_said(model, lines):
 
 GIVEN = {
     "GuidanceNegative": {"negative": prompt(7)},
-    "GuidanceAutoguidance": {"weak_model": tiny_model("eps", seed=9, family=OneLevelUNet)},
+    "GuidanceAutoguidance": {"weak_model": one_level(seed=9)},
     "GuidanceClassifier": {"classifier": lambda latents, sigma: -latents.flatten(1).cos().sum(1)},
 }
 MORE = [("GuidanceNegative", {"mode": "weighted"}), ("GuidancePerpCFG", {"literal": True}),
@@ -95,8 +95,8 @@ MORE = [("GuidanceNegative", {"mode": "weighted"}), ("GuidancePerpCFG", {"litera
 
 @pytest.mark.parametrize("id, knobs", [*((cls.node_id, {}) for cls in STRATEGIES), *MORE], ids=str)
 def test_what_a_strategy_declares_of_cfg_1_is_true(id, knobs):
-    model = tiny_model("flow", family=OneLevelUNet)
+    model = one_level("flow")
     guided = node(NODES[id], model, **GIVEN.get(id, {}) if id != "GuidanceAutoguidance" else
-                  {"weak_model": tiny_model("flow", seed=9, family=OneLevelUNet)}, **knobs)
+                  {"weak_model": one_level("flow", seed=9)}, **knobs)
     declared = guided.model_options["guidance_chain"][-1].acts_at_1
     assert torch.equal(sample(guided, cfg=1.0, steps=3), sample(model, cfg=1.0, steps=3)) is not declared

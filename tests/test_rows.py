@@ -9,6 +9,7 @@ import torch
 from comfy.ldm.modules.attention import optimized_attention
 from comfy.patcher_extension import WrappersMP
 from comfy_extras.nodes_pag import PerturbedAttentionGuidance
+from nodes import ConditioningSetArea, ConditioningSetMask, ControlNetApply, ControlNetApplyAdvanced
 from pack.tests.host import (
     CPU,
     EMPTY,
@@ -23,8 +24,7 @@ from pack.tests.host import (
     sample,
     tiny_model,
 )
-
-from nodes import ConditioningSetArea, ConditioningSetMask, ControlNetApply, ControlNetApplyAdvanced
+from pack.tests.measure import error
 
 MODEL = tiny_model("eps")
 OTHER = prompt(7)
@@ -46,10 +46,6 @@ FAINT = {
     "two negatives": lambda model: negative(negative(model, weight=1e-9), EMPTY, weight=1e-9),
 }
 faint = pytest.mark.parametrize("chained", FAINT.values(), ids=FAINT)
-
-
-def error(a, b):
-    return float((a - b).abs().max() / b.abs().max())
 
 
 def small(model, **how):
