@@ -126,6 +126,11 @@ def test_a_preset_shows_its_own_knobs_and_keeps_the_others(canvas):
         node.choose("preset", preset)
         node.shows("preset", "scale", *labels)
         heights[preset] = node.js("return node.size[1]")
+        if canvas.renderer == "classic":  # where a link is dropped on a knob, no hidden one is in the way
+            dots = dict(node.js("return node.inputs.map(input => [input.name, input.pos[1]])"))
+            hidden = set(node.js("return node.widgets.filter(w => w.hidden).map(w => w.name)"))
+            assert {dots[name] for name in hidden} == {dots["preset"]}
+            assert len({dots[name] for name in dots.keys() - hidden}) == len(dots) - len(hidden)
     if canvas.renderer == "classic":
         assert heights["interval"] > heights["linear up"] > heights["constant"]
     everything = ["interval", 7.5, 1, 3, 4, 0.693, 2, 3, 5.42, 0.28]
