@@ -56,8 +56,10 @@ class NAG(Joining):
         io.Conditioning.Input("negative", tooltip="What should not be in the picture. Of any length."),
         number("scale", 4.0, 0.0, 100.0, "How strongly to lead away. 0 is off. Other packs and the paper count one more: "
                "their 5 is 4 here."),
-        number("tau", 2.5, 0.1, 100.0, "How much longer than without guidance an answer of attention may get."),
-        number("alpha", 0.25, 0.0, 1.0, "How much of the guided answer to use. 0.25 to 0.5 for most models; 0 is off."),
+        number("tau", 2.5, 0.1, 100.0, "How much longer than without guidance an answer of attention may get.",
+               display_name="tau (limit)"),
+        number("alpha", 0.25, 0.0, 1.0, "How much of the guided answer to use. 0.25 to 0.5 for most models; 0 is off.",
+               display_name="alpha (share)"),
         *when,
     ]
 

@@ -9,7 +9,7 @@ WORDS = [
     ("guidance scale", "CFG", 2), ("skip uncond", "CFG", 1), ("interval", "CFG", 5), ("guidance", "CFG", 1),
     ("burnt", "Adaptive projected guidance (APG)", 3), ("oversaturated", "CFG rescale", 3), ("contrast", "CFG rescale", 3),
     ("saturation", "CFG rescale", 3), ("speed", "Adaptive guidance", 2), ("faster", "Adaptive guidance", 1),
-    ("turbo", "CADS", 12), ("negative", "Negative prompt", 1), ("pag", "Perturbed attention (PAG)", 1),
+    ("turbo", "CADS", 12), ("negative", "Negative prompt", 1), ("negative at cfg 1", "Negative in attention (NAG)", 2), ("pag", "Perturbed attention (PAG)", 1),
     ("apg", "Adaptive projected guidance (APG)", 2), ("rescale", "CFG rescale", 2), ("threshold", "Dynamic thresholding", 2),
     ("example model", "Guidance Demo Model", 1), ("demo", "Guidance Demo Model", 1), ("curve", "Guidance schedule", 3),
     ("autoguidance", "Autoguidance (weak model)", 1), ("variety", "CADS", 1), ("detail", "Frequency-decoupled guidance (FDG)", 4),
@@ -126,6 +126,11 @@ def test_a_preset_shows_its_own_knobs_and_keeps_the_others(canvas):
         node.choose("preset", preset)
         node.shows("preset", "scale", *labels)
         heights[preset] = node.js("return node.size[1]")
+        if canvas.renderer == "classic":  # where a link is dropped on a knob, no hidden one is in the way
+            dots = dict(node.js("return node.inputs.map(input => [input.name, input.pos[1]])"))
+            hidden = set(node.js("return node.widgets.filter(w => w.hidden).map(w => w.name)"))
+            assert {dots[name] for name in hidden} == {dots["preset"]}
+            assert len({dots[name] for name in dots.keys() - hidden}) == len(dots) - len(hidden)
     if canvas.renderer == "classic":
         assert heights["interval"] > heights["linear up"] > heights["constant"]
     everything = ["interval", 7.5, 1, 3, 4, 0.693, 2, 3, 5.42, 0.28]

@@ -11,7 +11,10 @@ function attach(node, inputs) {
     if (choicesBy) limit(node, widget, ...Object.entries(choicesBy)[0])
   }
   if (!knobs.length) return
-  const refresh = () => knobs.forEach(knob => knob())
+  const refresh = () => {
+    knobs.forEach(knob => knob())
+    node.setDirtyCanvas(true, true)
+  }
   const fit = () => node.setSize([node.size[0], node.computeSize()[1]])
   for (const widget of node.widgets) after(widget, "callback", () => {
     const before = node.computeSize()[1]
