@@ -47,6 +47,24 @@ class Weak(Branch):
     key: str
 
 
+@dataclass(frozen=True)
+class Beside:
+    """What the prompt's own row reads beside the prompt, at no row of its own; prompts by the keys of the host.
+
+    negative: which attention is led away from, with NAG's scale, tau and alpha. pushed: (prompt, weight) pairs, whose
+    tokens count against the others.
+    """
+
+    negative: str | None = None
+    scale: float = 0.0
+    tau: float = 2.5
+    alpha: float = 0.25
+    pushed: tuple[tuple[str, float], ...] = ()
+
+    def __bool__(self):
+        return self.negative is not None or bool(self.pushed)
+
+
 UNCOND = Uncond()
 
 
@@ -115,6 +133,7 @@ class Moment:
     uncond: Branch = UNCOND
     rescaled: bool = False  # whether a step has chosen the scale
     skip: bool = False  # leave uncond out of this evaluation, unless a step has asked for it
+    beside: Beside = Beside()
     embed: Callable[[Tensor], Tensor] | None = None  # what happens to the prompt's embedding (B, tokens, width) first
 
     @cached_property

@@ -23,6 +23,7 @@ class Strategy(io.ComfyNode):
     when: list[io.Input] = []  # those of the inputs that say when, which recipes take as one value, `window`
     category = "guidance"
     recipe: Callable  # of guidance/, from checked knobs to a Step
+    joins = False  # whether its prompts are read in the rows of the sampler's prompt
     saves = False  # whether the node is there to leave out the negative
 
     def __init_subclass__(cls, **kwargs):
@@ -65,7 +66,7 @@ class Strategy(io.ComfyNode):
         node_id = getattr(cls.hidden, "unique_id", None)
         schedules = tuple((knob, partial(cls.applied, knobs, knob)) for knob in knobs.values() if isinstance(knob, Schedule))
         return io.NodeOutput(attach(patched, cls.title, recipe, brought, node_id=node_id, schedules=schedules,
-                                    acts_at_1=cls.acts_at_1(model, knobs), saves=cls.saves))
+                                    acts_at_1=cls.acts_at_1(model, knobs), saves=cls.saves, joins=cls.joins))
 
     @classmethod
     def check(cls, knobs):

@@ -10,6 +10,7 @@ import torch
 
 from ...guidance.core import UNCOND, Perturbed, Prompt, Weak, begin
 from .guider import active, coverage, embedded, has_scale_pair, is_prompt, negative_of, reaches_all
+from .joined import JOINED, Nag, beside, join, together
 from .rows import Label, Labels, arranged, labelled
 
 RUN = "guidance_run"  # in model_options: the run that they belong to; without one, a batch is left as it is
@@ -115,17 +116,40 @@ class Evaluation:
             made = cond
             if self.negative is not None and (cond is self.against or cond is negative_of(self.run.guider)):
                 made = self.negative
-            elif self.moment.embed is not None and is_prompt(self.run.guider, cond):
-                made = embedded(cond, self.moment.embed, len(self.x))
-                if made is None:
-                    made = cond
-                    self.run.say_once("The prompt was not changed: this model does not read it through cross-attention.")
+            elif is_prompt(self.run.guider, cond):
+                made = self.with_others(self.embedded(cond))
             self.edited[id(cond)] = made
         return self.edited[id(cond)]
+
+    def embedded(self, cond):
+        """A prompt with the embedding that the plan wants."""
+        if self.moment.embed is None:
+            return cond
+        made = embedded(cond, self.moment.embed, len(self.x))
+        if made is None:
+            self.run.say_once("The prompt was not changed: this model does not read it through cross-attention.")
+        return cond if made is None else made
+
+    def with_others(self, cond):
+        """A prompt with the tokens of the other prompts that the plan wants in the same row."""
+        wish, prompts = self.moment.beside, self.run.prompts
+        negative = prompts[wish.negative][0] if wish.negative and self.in_range(Prompt(wish.negative)) else None
+        pushed = [(prompts[key][0], weight) for key, weight in wish.pushed if self.in_range(Prompt(key))]
+        if negative is None and not pushed:
+            return cond
+        network, numbers = self.run.network, Nag(wish.scale, wish.tau, wish.alpha)
+        return [
+            join(entry, network, negative, *together(pushed), numbers,
+                 uuid=self.run.uuids.setdefault((wish, entry.get("uuid")), uuid.uuid4()))
+            for entry in cond
+        ]
 
     def compute(self, executor, entries, x, timestep, model_options):
         """The predictions of the guider's own entries; those of ours are kept."""
         labels, conds = Labels(label for label, _ in entries), [cond for _, cond in entries]
+        if self.moment.beside:
+            conds = [cond and [entry if JOINED in entry["model_conds"] else beside(entry, self.run.network) for entry in cond]
+                     for cond in conds]
         if any(label.branch is not None for label in labels.labels):
             conds, model_options = labelled(labels, conds, model_options)
         out = executor(self.run.guider.inner_model, conds, x, timestep, model_options)

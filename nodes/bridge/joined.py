@@ -23,10 +23,12 @@ from weakref import WeakKeyDictionary, ref
 import comfy.conds
 import comfy.utils
 import torch
+from comfy.patcher_extension import WrappersMP
 
 from ...guidance.nag import nag
 
 JOINED = "guidance_joined"  # in an entry's model_conds, then in apply_model's keywords, then in transformer_options
+INSTALLED = "guidance_joining"  # in the model's transformer_options
 PLACE = "guidance_place"  # in transformer_options: which kind of attention is calling, where its tokens do not tell
 
 
@@ -118,6 +120,18 @@ def join(entry, network, negative=None, pushed=None, weight=1.0, nag=None, uuid=
     return joined if uuid is None else {**joined, "uuid": uuid}
 
 
+def together(pushed):
+    """(one entry, a weight for each of its tokens) of several (entry, weight) pairs that are pushed away."""
+    if len(pushed) < 2:
+        return pushed[0] if pushed else (None, 1.0)
+    entries, lengths = [entry for entry, _ in pushed], [entry["cross_attn"].shape[1] for entry, _ in pushed]
+    tokens = [entry["model_conds"]["c_crossattn"] for entry in entries]
+    unpadded = [type(cond)(cond.cond[:, -length:]) for cond, length in zip(tokens, lengths)]
+    weights = tuple(float(weight) for (_, weight), length in zip(pushed, lengths) for _ in range(length))
+    conds = {**entries[0]["model_conds"], "c_crossattn": _cat(unpadded)}
+    return {**entries[0], "model_conds": conds, "cross_attn": torch.cat([e["cross_attn"] for e in entries], 1)}, weights
+
+
 def beside(entry, network):
     """An entry as it is, but marked, so that it may share a forward with joined ones."""
     conds = dict(entry["model_conds"])
@@ -194,6 +208,15 @@ def apply_model(executor, x, t, c_concat=None, c_crossattn=None, control=None, t
         raise RuntimeError("The negative prompt was joined to the prompt, but another pack has replaced the attention "
                            "that would have told them apart.")
     return out
+
+
+def install(model):
+    """Make a model clone able to read several prompts in a row. Twice is as good as once."""
+    options = model.model_options["transformer_options"]
+    if not options.get(INSTALLED):
+        options[INSTALLED] = True
+        model.add_wrapper_with_key(WrappersMP.APPLY_MODEL, INSTALLED, apply_model)
+        options["optimized_attention_override"] = partial(override, options.get("optimized_attention_override"))
 
 
 class Place(NamedTuple):

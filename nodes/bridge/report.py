@@ -9,7 +9,7 @@ from .page import harmless, server
 log = logging.getLogger("comfyui-guidance")
 
 MOST_SPANS = 4  # a scale that changes at every step is told by its range
-AT_1 = ("a Negative prompt that is weighted or perp-neg, PAG, momentum guidance, classifier guidance, CADS, or a CFG node "
+AT_1 = ("NAG, Push a word away, a Negative prompt that is weighted or perp-neg, PAG, momentum guidance, classifier guidance, CADS, or a CFG node "
         "with a scale above 1 for part of the run")
 
 
@@ -33,7 +33,7 @@ class Report:
 
     def planned(self, i, before, after):
         """A link has changed the plan."""
-        if before.needs != after.needs or before.combined != after.combined or before.embed is not after.embed:
+        if before.needs != after.needs or before.combined != after.combined or before.embed is not after.embed or before.beside != after.beside:
             self.acted[i].add(self.step)
         self.asked[i] += len(after.asked - before.asked)
         if after.uncond not in after.needs and before.uncond in before.needs:

@@ -4,6 +4,7 @@ import copy
 import logging
 from contextlib import contextmanager
 from functools import lru_cache
+from itertools import chain
 
 import comfy.sampler_helpers
 import comfy.samplers
@@ -11,6 +12,7 @@ import comfy.samplers
 from ...guidance.core import Timeline, unchanged
 from .evaluation import Evaluation
 from .guider import bypasses_planning, having, layout, planned_values, prompts_of, read_scales, without
+from .joined import refusal
 from .noise_levels import evaluations_of, landing_of, percent_of, space_of
 from .page import Page
 from .report import Report
@@ -95,6 +97,7 @@ class Run:
             shared = [entry for entry in self.guider.conds.get("positive", []) if entry.get("control_apply_to_uncond")]
             comfy.samplers.apply_empty_x_to_equal_area(shared, made[key], "control", lambda conds, i: conds[i])
         self.conds = self.guider.conds
+        self.check_joined()
         try:
             for model in self.weak.values():
                 model.begin(self.guider, noise, sigmas, inputs)
@@ -102,6 +105,20 @@ class Run:
         finally:
             for model in self.weak.values():
                 model.end()
+
+    @property
+    def network(self):
+        return self.guider.inner_model.diffusion_model
+
+    def check_joined(self):
+        """Raises ValueError where a prompt cannot be read in the row of another one."""
+        for link in self.links:
+            if link.joins:
+                entries = [*chain.from_iterable(prompts_of(self.guider).values()), *chain.from_iterable(
+                    self.prompts[key] for key in link.prompts)]
+                sentence = refusal(self.guider.model_patcher, entries)
+                if sentence is not None:
+                    raise ValueError(f"{link.name}: {sentence}")
 
     def plan(self, sigma, scale=None):
         """A Moment for each stream of the latent. scale: where the guider's own does not count."""
