@@ -2,7 +2,7 @@
 """Work on the pack with one command; every command sets up what it needs, the second time in no time.
 
     python3 dev.py demo        what each strategy does, on the bundled model: a contact sheet and a table
-    python3 dev.py test        the tests (what follows goes to pytest)
+    python3 dev.py test        the tests, ruff and mypy (or pytest alone, with what follows)
     python3 dev.py serve       ComfyUI with its web page, this pack and the bundled model
     python3 dev.py lab ...     the experiments in lab/ (what follows goes to them)
 
@@ -84,12 +84,8 @@ def main() -> int:
 # ---------------------------------------------------------------------------------------------- commands
 
 def test(host: Path, arguments: list[str]) -> int:
-    scripts = sorted(str(path) for path in ROOT.glob("tests/js/*.test.mjs"))
-    if scripts and not arguments:  # arguments choose among pytest's tests
-        if not shutil.which("node"):
-            raise Failure("the JavaScript tests need Node.js 20 or later, and there is no 'node' on the PATH")
-        if call(["node", "--test", *scripts]):
-            raise Failure("the JavaScript tests above failed, so pytest was not started")
+    if not arguments:  # they choose among pytest's tests
+        check()
     if not arguments or any("e2e" in argument for argument in arguments):
         find_chromium()
     threads = os.environ.get("OMP_NUM_THREADS", "1")  # models in tests are tiny: more only get in the way
@@ -100,6 +96,32 @@ def test(host: Path, arguments: list[str]) -> int:
     # Browser tests count frames, so they have the machine to themselves; the others share its cores.
     shared = ["--ignore=tests/e2e", "-n", "auto", "--maxprocesses", "4", "--dist", "loadgroup"]
     return call([pytest, *shared], variables) or call([pytest, "tests/e2e"], variables)
+
+
+def check() -> None:
+    """What takes seconds, before what takes minutes: the JavaScript tests, ruff and mypy."""
+    if not shutil.which("node"):
+        raise Failure("the JavaScript tests need Node.js 20 or later, and there is no 'node' on the PATH")
+    if call(["node", "--test", *sorted(map(str, ROOT.glob("tests/js/*.test.mjs")))]):
+        raise Failure("the JavaScript tests above failed, so pytest was not started")
+    if call([tool("ruff"), "check", "."]):
+        raise Failure("ruff has found the above, so pytest was not started")
+    # The pack is a package, of whatever name its folder has: mypy has to meet it under one that Python can import.
+    with tempfile.TemporaryDirectory() as work:
+        link(Path(work, "pack"))
+        names = ["-p", "pack.guidance", "-p", "pack.nodes"]
+        settings = ["--config-file", ROOT / "pyproject.toml", "--cache-dir", ROOT / ".mypy_cache"]
+        if call([tool("mypy"), *settings, *names], cwd=work):
+            raise Failure("mypy has found the above, so pytest was not started")
+
+
+def link(place: Path) -> None:
+    """This checkout, as a folder at another place."""
+    if WINDOWS:  # where symbolic links need privileges, and junctions do not
+        import _winapi
+        _winapi.CreateJunction(str(ROOT), str(place))
+    else:
+        place.symlink_to(ROOT, target_is_directory=True)
 
 
 def find_chromium() -> None:
@@ -235,7 +257,8 @@ def install(host: Path) -> None:
         return
     stamp.unlink(missing_ok=True)
     say("Installing torch (the long part of the first set-up)")
-    pip("install", "torch", "pytest", "pytest-xdist", "playwright", "-c", CONSTRAINTS, doing="install torch")
+    tools = ["pytest", "pytest-xdist", "playwright", "ruff", "mypy"]
+    pip("install", "torch", *tools, "-c", CONSTRAINTS, doing="install torch")
     # Their own requirements would replace torch by another build.
     pip("install", "--no-deps", "torchvision", "torchaudio", "-c", CONSTRAINTS, doing="install torchvision")
     say(f"Installing what ComfyUI {host_version(host)} asks for")
@@ -335,10 +358,10 @@ def pip(*arguments: str | Path, doing: str) -> None:
         raise Failure(f"pip could not {doing}: {reasons[-1] if reasons else 'no reason given'} (see {log})")
 
 
-def call(command: list, env: dict[str, str] | None = None, beat: float | None = None, **pipes) -> int:
+def call(command: list, env: dict[str, str] | None = None, beat: float | None = None, **more) -> int:
     """Run a command to its end and return its code. It never outlives us; `beat` shows that it still runs."""
     started = time.monotonic()
-    child = subprocess.Popen(command, env=env, cwd=ROOT, **pipes)
+    child = subprocess.Popen(command, env=env, **{"cwd": ROOT, **more})
     try:
         while True:
             try:
@@ -424,14 +447,10 @@ class Server:
     def link_pack(self) -> None:
         folder = self.base / "custom_nodes"
         folder.mkdir(parents=True, exist_ok=True)
-        link = folder / PACK
-        if os.path.lexists(link):  # a lasting base, perhaps of another checkout
-            link.unlink()
-        if WINDOWS:  # where symbolic links need privileges, and junctions do not
-            import _winapi
-            _winapi.CreateJunction(str(ROOT), str(link))
-        else:
-            link.symlink_to(ROOT, target_is_directory=True)
+        place = folder / PACK
+        if os.path.lexists(place):  # a lasting base, perhaps of another checkout
+            place.unlink()
+        link(place)
 
     def flags(self) -> list[str]:
         """Keep to this machine, this pack and our folder; without the flags that this host does not know."""

@@ -20,12 +20,15 @@ def adaptive(measure="norm", threshold=0.02, arm=1.0):
     Each sample stops on its own, and a sample that has stopped is cond alone; rows are saved once all have. How many
     have is read from the device at the next plan, beside sigma, for which the device has been waited already.
     """
-    stopped, count = None, 0  # (B, 1, ...) of bool after the evaluations so far, and how many were true at the plan
+    stopped: torch.Tensor | None = None  # (B, 1, ...) of bool after the evaluations so far
+    count = 0  # and how many were true at the plan
 
     def limits(moment):
         nonlocal count
-        count = 0 if stopped is None else int(stopped.sum())
-        return moment.at_scale(1.0) if count and count == len(stopped) else moment
+        if stopped is None:
+            return moment
+        count = int(stopped.sum())
+        return moment.at_scale(1.0) if count == len(stopped) else moment
 
     def apply(state):
         nonlocal stopped

@@ -5,7 +5,8 @@ from .schedule import at
 
 
 def cfgpp(strength=0.6):
-    """Mix by `strength`, renoise with the unconditional noise: x' = a' * (u + strength * (c - u)) + s' * (x - a * u) / s.
+    """Mix by `strength`, and renoise with the unconditional noise:
+    x' = a' * (u + strength * (c - u)) + s' * (x - a * u) / s.
 
     A first-order step that does this is an ordinary CFG step whose scale is strength * s * a' / (s * a' - s' * a)
     (a: alpha of the sigma, primes: where the step lands), so it needs no sampler of its own. Exact where the

@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 
+from torch import Tensor
+
 from .core import Step, Weak
 from .schedule import at
 
@@ -15,7 +17,8 @@ def compress(share=0.6, power=1.0, reuse=1.0):
     reuse: how much of the last direction to use between them. 0 is cond alone, as in the authors' code for CFG.
         A number or a Schedule.
     """
-    found, last = False, None  # whether a direction was found, or is to be by the evaluation that is planned; and it
+    found = False  # whether a direction was found, or is to be by the evaluation that is planned
+    last: Tensor | None = None
 
     def asks(moment):
         nonlocal found
@@ -39,7 +42,7 @@ def compress(share=0.6, power=1.0, reuse=1.0):
             return state
         found = last is not None
         kept = at(reuse, state.moment)
-        return state.redirect(kept * last) if found and kept != 0 else state
+        return state.redirect(kept * last) if last is not None and kept != 0 else state
 
     return Step(asks, apply)
 

@@ -8,7 +8,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from math import isclose
+from math import isclose, isfinite
 from typing import NamedTuple
 
 from torch import Tensor
@@ -106,7 +106,8 @@ class Timeline:
         if after > last + 1:
             return float(last)
         before, after = grid[after - 1], grid[after]
-        return float(grid.index(before)) + (before - sigma) / (before - after)
+        place = float(grid.index(before)) + (before - sigma) / (before - after)
+        return place if isfinite(place) else 0.0  # no number is no place
 
     @cached_property
     def _turns(self):
@@ -252,8 +253,8 @@ def unchanged(value):
 class Step(NamedTuple):
     """A strategy at work: what it plans before an evaluation, and what it does after.
 
-    Where it is off or idle, such as at scale 1, its plan asks for nothing and its `apply` hands back the very State that
-    came in, so that whoever runs it can tell.
+    Where it is off or idle, such as at scale 1, its plan asks for nothing and its `apply` hands back the very State
+    that came in, so that whoever runs it can tell.
 
     sets: chooses the scale. Of several in a chain the last one counts.
     limits: changes the scale that was chosen, wherever in the chain it was chosen.

@@ -18,8 +18,8 @@ def drop_condition(cond: Sequence[torch.Tensor], null: Sequence[torch.Tensor], p
     p: one probability replaces all the tensors of a sample jointly. One per tensor drops each encoder independently,
     so that a sample loses its whole condition with the product of the probabilities (SD3: 0.464 each, 0.1 jointly).
     """
+    chances = (p,) if isinstance(p, (int, float)) else tuple(p)
     joint = isinstance(p, (int, float))
-    chances = (p,) if joint else tuple(p)
     if not all(0 <= chance <= 1 for chance in chances):
         raise ValueError(f"Dropout probabilities must lie in 0..1, got {p}.")
     if len(null) != len(cond) or not (joint or len(chances) == len(cond)):

@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 
+from einops import rearrange
+
 from . import ops
 from .core import Step
 from .schedule import at
@@ -23,9 +25,8 @@ def mimic(mimic_scale=7.0, percentile=1.0, per_channel=True, start="mean", measu
         if amount == 0 or state.scale == 1 or small == state.scale:
             return state
         calm = state.denoised + (small - state.scale) * state.direction
-        batch, channels = calm.shape[:2]
-        shape = (batch * channels, 1, -1) if per_channel else (batch, channels, -1)
-        calm, answer = calm.reshape(shape), state.denoised.reshape(shape)
+        layout = "b c ... -> (b c) 1 (...)" if per_channel else "b c ... -> b c (...)"
+        calm, answer = rearrange(calm, layout), rearrange(state.denoised, layout)
         middle = answer.mean(dim=-1, keepdim=True)
         spread, calm = answer - middle, calm - calm.mean(dim=-1, keepdim=True)
         if measure == "std":

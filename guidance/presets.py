@@ -8,6 +8,7 @@ that adds to cond. ComfyUI's percent is 1 - t/T, and its cfg is 1 where nothing 
 and the paper's equal area is a shape whose mean is 1: the average over the run is `scale`.
 """
 
+from collections.abc import Callable
 from math import cos, exp, gamma, pi
 
 from .schedule import Schedule, ScheduleError
@@ -21,7 +22,7 @@ def beta_density(run, a, b):
     return gamma(a + b) / (gamma(a) * gamma(b)) * run ** (a - 1) * (1 - run) ** (b - 1)
 
 
-SHAPES = {
+SHAPES: dict[str, Callable[..., float]] = {
     "linear up": lambda t: 2 * (1 - t),
     "linear down": lambda t: 2 * t,
     "cosine up": lambda t: 1 + cos(pi * t),

@@ -2,6 +2,7 @@
 Wu et al. 2025, https://arxiv.org/abs/2508.02324; Cai et al. 2025, https://arxiv.org/abs/2511.22699"""
 
 import torch
+from einops import repeat
 
 from . import ops
 from .core import Step
@@ -47,5 +48,5 @@ def token_norm(x):
     height, width = x.shape[-2:]
     energy = torch.linalg.vecdot(x, x, dim=1)
     energy = torch.nn.functional.avg_pool2d(energy.view(-1, height, width), 2, ceil_mode=True, divisor_override=1)
-    energy = energy.repeat_interleave(2, dim=-2)[:, :height].repeat_interleave(2, dim=-1)[:, :, :width]
+    energy = repeat(energy, "n h w -> n (h 2) (w 2)")[:, :height, :width]
     return energy.sqrt().view(x.shape[0], 1, *x.shape[2:])

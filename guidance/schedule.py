@@ -36,10 +36,12 @@ def parse(text: str) -> Schedule:
     The time is linear in the text, which is read up to the first mistake.
     """
     reader = _Reader(text)
-    items, positions, separated = [], False, True
+    items: list = []  # numbers, or positions with numbers
+    positions, separated = False, True
     while not items or (separated and (reader.kind == "number" or reader.token == "(")):
         if len(items) == MOST_POINTS:
-            raise ScheduleError(f"The schedule {_around(text, 0)} has more than {MOST_POINTS} points, which is the most.")
+            raise ScheduleError(f"The schedule {_around(text, 0)} has more than {MOST_POINTS} points, which is the "
+                                f"most.")
         number = reader.number()
         positions = positions or (not items and reader.token == ":")
         if positions:
@@ -48,8 +50,11 @@ def parse(text: str) -> Schedule:
         separated = reader.separator()
     is_list = not positions and len(items) > 1
     words = dict.fromkeys(INTERPOLATIONS, "interpolation") | dict.fromkeys(["steps"] if is_list else AXES, "axis")
-    chosen = {}
-    while reader.kind == "word" and (kind := words.get(reader.token.lower())) not in (None, *chosen):
+    chosen: dict[str, str] = {}
+    while reader.kind == "word":
+        kind = words.get(reader.token.lower())
+        if kind is None or kind in chosen:
+            break
         chosen[kind] = reader.token.lower()
         reader.step()
         reader.separator()
@@ -72,7 +77,8 @@ class _Reader:
         self.step()
 
     def step(self):
-        before, self.start = self.end, _BLANKS.match(self.text, self.end).end()
+        before = self.end
+        self.start = before + len(_found(_BLANKS.match(self.text, before)))
         self.new_line = any(self.text.find(end, before, self.start) >= 0 for end in "\n\r")
         found = _TOKEN.match(self.text, self.start)
         self.kind, self.token = (found.lastgroup, found[0]) if found else ("end", "")
@@ -108,9 +114,9 @@ class _Reader:
         if self.kind == "end":
             found = "ends"
         else:
-            if _PIECE.match(self.token)[0]:  # to the user 1e3 is one piece, and not the number 1 with something after it
-                start -= len(_PIECE_BEFORE.search(self.text, max(start - 20, 0), start)[0])
-            piece = _PIECE.match(self.text, start)[0] or self.token
+            if _found(_PIECE.match(self.token)):  # to the user 1e3 is one piece, not a number with something after it
+                start -= len(_found(_PIECE_BEFORE.search(self.text, max(start - 20, 0), start)))
+            piece = _found(_PIECE.match(self.text, start)) or self.token
             if start < self.start and piece[0] in "+-.0123456789":
                 allowed = [_NUMBER]
             found = f"has {piece!r} as character {start + 1},"
@@ -118,6 +124,10 @@ class _Reader:
         choice = f"{', '.join(others)} or {last}" if others else last
         raise ScheduleError(f"The schedule {_around(self.text, start)} {found} where {choice} belongs; "
                             "examples are 0:7.5, 0.5:6, 1:1 smooth and the list 8, 7, 6.")
+
+
+def _found(match: re.Match[str] | None) -> str:
+    return match[0] if match else ""
 
 
 def _around(text, place):

@@ -5,6 +5,7 @@ lines trace it, where they bend least with fewer points. The work is bounded by 
 that need more points than that are traced as well as that many points can.
 """
 
+from collections.abc import Callable
 from heapq import heapify, heappop, heappush
 
 from .schedule_values import MOST_POINTS, PerStep, Schedule, ScheduleError, per_step
@@ -14,7 +15,9 @@ FINEST = 1e-9  # a schedule's numbers have nine decimals
 JUMP = 1e-6  # how far before a step its old value still has a point
 END = {"percent": 1.0}  # where an axis ends whatever the run
 
-POINTWISE = {"multiply": lambda a, b: a * b, "add": lambda a, b: a + b, "min": min, "max": max}
+POINTWISE: dict[str, Callable[[float, float], float]] = {
+    "multiply": lambda a, b: a * b, "add": lambda a, b: a + b, "min": min, "max": max,
+}
 
 
 def combine(operation: str, a: Schedule, b: Schedule) -> Schedule:

@@ -38,12 +38,14 @@ class Schedule:
             raise ScheduleError(f"A schedule has 1 to {MOST_POINTS} points, not {len(points)}.")
         for (x, _), (following, _) in zip(points, points[1:]):
             if x == following:
-                raise ScheduleError(f"Two points of the schedule are at {written(x)}; each needs a position of its own.")
-        for x, y in points:
+                raise ScheduleError(f"Two points of the schedule are at {written(x)}; each needs a position of its "
+                                    f"own.")
+        for x, _ in points:
             if x < 0 or (self.axis == "percent" and x > 1):
                 allowed = ("from 0 to 1; where steps or noise levels are meant, the schedule ends in steps or sigma"
                            if self.axis == "percent" else "0 or more")
-                raise ScheduleError(f"The schedule has a point at {written(x)}; positions in {self.axis} are {allowed}.")
+                raise ScheduleError(f"The schedule has a point at {written(x)}; positions in {self.axis} are "
+                                    f"{allowed}.")
         if len(points) == 1:  # a constant has no shape, so that equal constants are equal
             points = [(0.0, points[0][1])]
             object.__setattr__(self, "interpolation", "linear")
@@ -81,7 +83,8 @@ class Schedule:
             return y0 + t * (y1 - y0)
         m0, m1 = self._slopes[i], self._slopes[i + 1]
         t2, t3 = t * t, t * t * t
-        return (2 * t3 - 3 * t2 + 1) * y0 + (t3 - 2 * t2 + t) * width * m0 + (3 * t2 - 2 * t3) * y1 + (t3 - t2) * width * m1
+        value = (2 * t3 - 3 * t2 + 1) * y0 + (t3 - 2 * t2 + t) * width * m0
+        return value + (3 * t2 - 2 * t3) * y1 + (t3 - t2) * width * m1
 
     @cached_property
     def _positions(self):

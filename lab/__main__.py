@@ -1,4 +1,4 @@
-"""`python lab <command>`, with ComfyUI on PYTHONPATH: make the demo model, its judge and its tables again."""
+"""`python lab <command>`, with ComfyUI on PYTHONPATH: make the demo model, its tables and the examples again."""
 import argparse
 import importlib.util
 import os
@@ -52,6 +52,11 @@ def speed(args):
     speed(args.repeats)
 
 
+def workflows(args):
+    from pack.lab.workflows import write
+    write()
+
+
 def main():
     parser = argparse.ArgumentParser(prog="python lab", description=__doc__)
     commands = parser.add_subparsers(required=True)
@@ -79,6 +84,8 @@ def main():
     command = commands.add_parser("speed", help="time the bridge against ComfyUI's own nodes")
     command.add_argument("--repeats", type=int, default=15)
     command.set_defaults(run=speed)
+    command = commands.add_parser("workflows", help="write the example workflows from the menu")
+    command.set_defaults(run=workflows)
     args = parser.parse_args()
     load_host()
     load_pack()

@@ -11,7 +11,9 @@ from ..nodes.demo.judge import CHOICES, PIXELS, Scenes
 from ..nodes.demo.text import BOS, COLORS, LENGTH, PAD, WORDS
 
 # Middle hue and its jitter in degrees; white and black have none, see `_paint`.
-HUES = {"red": (357, 8), "orange": (27, 6), "yellow": (54, 6), "green": (125, 18), "blue": (218, 14), "purple": (280, 12)}
+HUES = {
+    "red": (357, 8), "orange": (27, 6), "yellow": (54, 6), "green": (125, 18), "blue": (218, 14), "purple": (280, 12),
+}
 
 
 def draw_scenes(n: int, rng: torch.Generator) -> Scenes:

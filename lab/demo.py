@@ -56,7 +56,7 @@ COLUMNS = [
 
 
 def unwanted(prompt):
-    """A negative prompt: what the model makes of the open one, or the shape that one which went wrong looks most like."""
+    """A negative prompt: what the model makes of the open one, or the shape that one gone wrong looks most like."""
     if prompt == OPEN:
         return "a green circle"
     return "a square" if "circle" in prompt else "a circle"

@@ -2,6 +2,7 @@
 
 import statistics
 import time
+from functools import partial
 
 import comfy.utils
 import nodes
@@ -11,8 +12,8 @@ from comfy_extras.nodes_pag import PerturbedAttentionGuidance
 from .. import guidance
 from ..guidance.core import UNCOND, Step, Timeline, chain, guide
 from ..nodes.bridge.attention import self_attention_layers
-from ..nodes.demo.model import load
 from ..nodes.bridge.hooks import attach
+from ..nodes.demo.model import load
 from ..nodes.perturbed import PAG
 from .bench import extra_memory
 
@@ -71,11 +72,10 @@ CHAINS = {
 @torch.no_grad()
 def memory(shape=(1, 16, 128, 128)):
     """Peak memory of a chain beyond the host's own tensors, in latents; what a branch predicts counts as its own."""
-    size = 4 * torch.Size(shape).numel()
     print("peak extra memory in latents, branches included:")
     for name, step in CHAINS.items():
         moment = step.plan(Timeline((1.0, 0.5, 0.0)).moment(0.5, 7.0))
-        x, cond, uncond, denoised = (torch.randn(shape) for _ in range(4))
+        predictions = [torch.randn(shape) for _ in range(4)]
         branches = {branch: torch.randn(shape) for branch in moment.asked - {UNCOND}}
-        extra = extra_memory(lambda: guide(step, moment, x, cond, uncond, denoised, branches), "cpu") / size
+        extra = extra_memory(partial(guide, step, moment, *predictions, branches), "cpu") / predictions[0].nbytes
         print(f"  {name}: {extra + len(branches):.1f} with {len(branches)} branches")

@@ -47,6 +47,7 @@ def report(**settings):
     comfy.utils.set_progress_bar_enabled(False)
     print("| cfg |", " | ".join(COLUMNS), "| CPU ms |\n|" + "---|" * (len(COLUMNS) + 2))
     for row in sweep(**settings):
-        cells = [f"{row[name]:.2f}" if name == "frechet" else f"{row[name]:.2%}" if name == "clipped" else f"{row[name]:.3f}"
+        cells = [format(row[name], {"frechet": ".2f", "clipped": ".2%"}.get(name, ".3f"))
                  for name in COLUMNS]
-        print("|", row["scale"], "|", " | ".join(cells), "|", f"{row['cpu ms']:.0f}" if "cpu ms" in row else "", "|", flush=True)
+        taken = f"{row['cpu ms']:.0f}" if "cpu ms" in row else ""
+        print("|", row["scale"], "|", " | ".join(cells), "|", taken, "|", flush=True)

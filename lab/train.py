@@ -16,9 +16,9 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ..guidance.dropout import drop_condition
 from ..nodes.demo.network import ARCHITECTURE, DemoUNet, eight_groups
-from . import data
 from ..nodes.demo.noise import SIGMA_LIMIT, sigma_table, timestep
 from ..nodes.demo.text import TextEncoder, tokenize
+from . import data
 
 WEIGHTS = Path(__file__).with_name("demo_model.safetensors")
 NULL_CHANCE = .1
@@ -63,10 +63,11 @@ def draw_batch(n, rng):
     return data.render(scenes, rng) * 2 - 1, tokens
 
 
-def loss(model, images, tokens, rng, table=sigma_table()):
+def loss(model, images, tokens, rng):
     """Mean squared error of v. log sigma is normal, one draw per equal slice of its distribution."""
     n = len(images)
     slices = (torch.arange(n) + torch.rand(n, generator=rng)) / n
+    table = sigma_table()
     sigma = (1.3 * torch.special.ndtri(slices)).exp().clamp(table[0], SIGMA_LIMIT)
     noise = torch.randn(images.shape, generator=rng)
     s = sigma.view(-1, 1, 1, 1)
@@ -120,7 +121,8 @@ def train(rank, args):
     rates = [group["lr"] for stepper in steppers for group in stepper.param_groups]
     rng = torch.Generator().manual_seed(args.seed * 1000 + rank)
     start, step, saved, total, progress = time.time(), 0, 0., 0., 0.
-    log = open(args.log, "w") if rank == 0 else None
+    if rank == 0:
+        Path(args.log).write_text("")
     while progress < 1:
         shared.zero_()
         error = loss(model, *draw_batch(args.batch // args.processes, rng), rng)
@@ -140,7 +142,8 @@ def train(rank, args):
         if rank == 0 and step % 100 == 0:
             row = {"step": step, "minutes": round(minutes, 2), "cpu_minutes": round(time.process_time() / 60, 2),
                    "images": step * args.batch, "loss": round(total / 100, 5), "progress": round(progress, 4)}
-            print(json.dumps(row), file=log, flush=True)
+            with open(args.log, "a") as log:
+                print(json.dumps(row), file=log)
             total = 0.
         if rank == 0 and (minutes - saved > 5 or progress == 1):
             saved = minutes

@@ -1,4 +1,4 @@
-"""The menu of strategies that edit the direction, cond - uncond: projections, bands, and scales found from the predictions."""
+"""The menu of strategies that edit the direction, cond - uncond: projections, bands, and scales that they lead to."""
 
 from comfy_api.latest import io
 
@@ -74,8 +74,8 @@ class CFGZeroStar(Strategy):
     inputs = [
         strength("How far to go to the best multiple. 0 is plain CFG."),
         io.Int.Input("zero_steps", default=0, min=0, max=100, tooltip="Steps that leave the noise as it is; flow "
-                     "models that start from noise only. The paper: 4 % of the steps, so 1 of 25 and 2 of 50. With fewer "
-                     "steps 0: one step of 10 is too much to lose."),
+                     "models that start from noise only. The paper: 4 % of the steps, so 1 of 25 and 2 of 50. With "
+                     "fewer steps 0: one step of 10 is too much to lose."),
     ]
 
     @classmethod

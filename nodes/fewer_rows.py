@@ -38,9 +38,9 @@ class Alternate(Strategy):
     category = "guidance/more"
     title = "Alternate guidance"
     about = (
-        "Faster: in a window of the run only every second (third ...) step is guided, and the others compute the prompt "
-        "alone, 1 row instead of 2. Guidance gets weaker by as much, so raise cfg a little. No published measurement; "
-        "known as NGMS in other user interfaces, where it acts near the end of the run."
+        "Faster: in a window of the run only every second (third ...) step is guided, and the others compute the "
+        "prompt alone, 1 row instead of 2. Guidance gets weaker by as much, so raise cfg a little. No published "
+        "measurement; known as NGMS in other user interfaces, where it acts near the end of the run."
     )
     aliases = ["alternate guidance", "faster", "skip every other step", "NGMS", "negative guidance minimum sigma",
                "s_min_uncond"]
@@ -59,9 +59,9 @@ class Compress(Strategy):
     category = "guidance/more"
     title = "Compress guidance"
     about = (
-        "Faster at the same strength: the negative is computed at some steps only, and the steps between them are guided "
-        "in the direction that was found last: good with 30 steps and more. 1 row instead of 2 there. What other "
-        "guidance nodes before it did to the direction is kept with it; beside Autoguidance, place it after."
+        "Faster at the same strength: the negative is computed at some steps only, and the steps between them are "
+        "guided in the direction that was found last: good with 30 steps and more. 1 row instead of 2 there. What "
+        "other guidance nodes before it did to the direction is kept with it; beside Autoguidance, place it after."
     )
     aliases = ["compress guidance", "reuse guidance", "guidance cache", "cfg cache", "FasterCache", "skip uncond"]
     recipe = staticmethod(guidance.compress)

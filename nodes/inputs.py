@@ -1,8 +1,7 @@
 """What nodes accept: knobs that take a number or a schedule, checked in one sentence before sampling starts."""
 
-import dataclasses
 from collections.abc import Sequence
-from math import isfinite
+from math import inf, isfinite
 from numbers import Real
 
 from comfy_api.latest import io
@@ -46,7 +45,8 @@ def percentile(default):
 def window(tooltip):
     """Three inputs that say when, in the order of guidance.Window."""
     return [
-        io.Float.Input("start", default=0.0, min=0.0, max=1000.0, step=0.01, tooltip=f"{tooltip} from here (included)."),
+        io.Float.Input("start", default=0.0, min=0.0, max=1000.0, step=0.01, tooltip=f"{tooltip} from here "
+                       f"(included)."),
         io.Float.Input("end", default=1.0, min=0.0, max=1000.0, step=0.01, tooltip=f"{tooltip} until here."),
         io.Combo.Input("unit", options=["percent", "sigma"], default="percent", display_name="unit of start and end",
                        tooltip="percent runs from 0 (all noise) to 1 (none); sigma falls from the model's highest to 0."),
@@ -112,7 +112,8 @@ def text_schedule(input, text):
 
 
 def in_range(input, widget, value):
-    low, high = (-float("inf") if widget.min is None else widget.min), (float("inf") if widget.max is None else widget.max)
+    low = -inf if widget.min is None else widget.min
+    high = inf if widget.max is None else widget.max
     for y in [y for _, y in value.points] if isinstance(value, Schedule) else [value]:
         if not low <= y <= high or (isinstance(y, float) and not isfinite(y)):
             raise wrong(input, y, f"between {widget.min:g} and {widget.max:g}")
@@ -145,10 +146,4 @@ def as_schedule(value):
 
 
 def _one_each(points):
-    return tuple(dict((min(max(float(x), 0.0), 1.0), float(y)) for x, y in points).items())
-
-
-def schema(**fields):
-    """io.Schema, without the fields that an older ComfyUI does not know."""
-    known = {field.name for field in dataclasses.fields(io.Schema)}
-    return io.Schema(**{name: value for name, value in fields.items() if name in known})
+    return tuple({min(max(float(x), 0.0), 1.0): float(y) for x, y in points}.items())

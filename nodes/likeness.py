@@ -33,7 +33,9 @@ def as_clip_sees(pictures, clip):
     scaled = [round(side * size / short) for side in pictures.shape[2:]]
     pictures = F.interpolate(pictures, scaled, mode="bicubic", antialias=True).clamp(0, 1)
     top, left = ((side - size) // 2 for side in scaled)
-    mean, std = (torch.tensor(values, device=pictures.device).view(3, 1, 1) for values in (clip.image_mean, clip.image_std))
+    mean, std = (
+        torch.tensor(colors, device=pictures.device).view(3, 1, 1) for colors in (clip.image_mean, clip.image_std)
+    )
     return (pictures[..., top:top + size, left:left + size] - mean) / std
 
 
@@ -65,9 +67,9 @@ class LikenessNode(io.ComfyNode):
             node_id="GuidanceLikeness",
             display_name="Likeness (CLIP vision)",
             category="guidance/more",
-            description="Pictures as a classifier for classifier guidance: guides towards what CLIP vision takes to be like "
-                        "them. Costly: at every step the picture is decoded, and the gradient goes back through CLIP and "
-                        "the VAE, which takes more time and memory than the step itself.",
+            description="Pictures as a classifier for classifier guidance: guides towards what CLIP vision takes to be "
+                        "like them. Costly: at every step the picture is decoded, and the gradient goes back through "
+                        "CLIP and the VAE, which takes more time and memory than the step itself.",
             search_aliases=["clip guidance", "clip vision guidance", "image guidance", "style guidance"],
             inputs=[
                 io.Model.Input("model", tooltip="The model to guide; only what its latents mean is taken from it."),
@@ -88,5 +90,5 @@ class LikenessNode(io.ComfyNode):
         return io.NodeOutput(Likeness(latent_format, vae, clip_vision, reference, check(CERTAINTY_INPUT, certainty)))
 
 
-CERTAINTY_INPUT = io.Float.Input("certainty", default=CERTAINTY, min=0.0, max=10000.0, step=1.0, tooltip="How sharply CLIP "
-                                 "tells likenesses apart. 100 is its own.")
+CERTAINTY_INPUT = io.Float.Input("certainty", default=CERTAINTY, min=0.0, max=10000.0, step=1.0, tooltip="How sharply "
+                                 "CLIP tells likenesses apart. 100 is its own.")

@@ -60,7 +60,8 @@ class Classifier(Strategy):
     def prepare(cls, model, classifier, **knobs):
         channels, seen = model.get_model_object("latent_format").latent_channels, getattr(classifier, "channels", None)
         if seen not in (None, channels):
-            raise ValueError(f"{cls.node_id}: this classifier knows latents of {seen} channels, and this model's have {channels}.")
+            raise ValueError(f"{cls.node_id}: this classifier knows latents of {seen} channels, and this model's have "
+                             f"{channels}.")
         models = getattr(classifier, "models", [])
         if models:  # the host loads them with this model and keeps them through the run
             model = model.clone()

@@ -63,12 +63,12 @@ class Null(Strategy):
     category = "guidance/more"
     title = "Null prompt"
     about = (
-        "What stands for 'no prompt' in CFG, in place of the sampler's negative. Best is what the model was trained with: "
-        "an empty prompt for SD1.5, zeros for SDXL. independent (ICG) is for models that were never trained without a "
-        "prompt; mean is an experiment that nobody has published. 2 rows, like CFG; none where cfg is 1."
+        "What stands for 'no prompt' in CFG, in place of the sampler's negative. Best is what the model was trained "
+        "with: an empty prompt for SD1.5, zeros for SDXL. independent (ICG) is for models that were never trained "
+        "without a prompt; mean is an experiment that nobody has published. 2 rows, like CFG; none where cfg is 1."
     )
-    aliases = ["null prompt", "zero out", "ConditioningZeroOut", "icg", "independent condition guidance", "empty uncond",
-               "Support empty uncond", "learned null", "unconditional"]
+    aliases = ["null prompt", "zero out", "ConditioningZeroOut", "icg", "independent condition guidance",
+               "empty uncond", "Support empty uncond", "learned null", "unconditional"]
     when = window("Use it")
     inputs = [
         io.Combo.Input("null", options=["zeros", "empty prompt", "independent", "mean", "file"], default="zeros",
@@ -159,9 +159,11 @@ def learned(null, name, value):
 
 def read_null(name):
     """The tensors of an embedding file, without a batch dimension of 1, as floats."""
-    path = None if name == NO_FILE or not name.endswith(".safetensors") else folder_paths.get_full_path("embeddings", name)
+    named = name != NO_FILE and name.endswith(".safetensors")
+    path = folder_paths.get_full_path("embeddings", name) if named else None
     if path is None:
-        raise ValueError(f"GuidanceNull: embedding is {name!r}; it has to be a .safetensors file in the embeddings folder.")
+        raise ValueError(f"GuidanceNull: embedding is {name!r}; it has to be a .safetensors file in the "
+                         "embeddings folder.")
     try:
         tensors = load_file(path)
     except Exception:  # of several kinds, none of them documented
@@ -185,8 +187,8 @@ class CADS(Strategy):
     title = "CADS"
     about = (
         "More variety from one prompt, also in models that make much the same picture for every seed: noise on the "
-        "prompt while the picture takes shape, none afterwards. Costs nothing. The paper measures it on class-conditional "
-        "models; how much noise a text encoder bears has to be tried."
+        "prompt while the picture takes shape, none afterwards. Costs nothing. The paper measures it on "
+        "class-conditional models; how much noise a text encoder bears has to be tried."
     )
     aliases = ["cads", "condition annealed", "diversity", "variety", "noise conditioning", "turbo", "lightning"]
     inputs = [

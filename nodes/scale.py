@@ -13,9 +13,9 @@ class CFG(Strategy):
     node_id = "GuidanceCFG"
     title = "CFG"
     about = (
-        "How strictly the picture follows the prompt, at each moment of the run. Outside the interval, and wherever the "
-        "scale is 1, the negative is not computed: 1 row instead of 2. Guidance in the middle only keeps variety and "
-        "natural colours at a higher scale. Applies to the whole chain, wherever it stands in it."
+        "How strictly the picture follows the prompt, at each moment of the run. Outside the interval, and wherever "
+        "the scale is 1, the negative is not computed: 1 row instead of 2. Guidance in the middle only keeps variety "
+        "and natural colours at a higher scale. Applies to the whole chain, wherever it stands in it."
     )
     aliases = ["cfg schedule", "variable cfg", "dynamic cfg", "cfg interval", "cfg curve", "cfg scale", "guidance scale",
                "guidance interval", "limited interval", "guidance limiter", "skip uncond", "CFGOverride",
@@ -23,8 +23,9 @@ class CFG(Strategy):
     when = window("Guide")
     inputs = [
         io.MultiType.Input(
-            io.String.Input("scale", default="", tooltip="Empty: the sampler's cfg. A number: this cfg instead. A schedule "
-                            "such as 0:7.5, 0.5:6, 1:1 changes it over the run. 1 is no guidance, 0 ignores the prompt."),
+            io.String.Input("scale", default="", tooltip="Empty: the sampler's cfg. A number: this cfg instead. A "
+                            "schedule such as 0:7.5, 0.5:6, 1:1 changes it over the run. 1 is no guidance, 0 ignores "
+                            "the prompt."),
             types=[io.String, io.Float, *SCHEDULE_TYPES],
         ),
         *when,
@@ -57,14 +58,14 @@ class CFGPlusPlus(Strategy):
     node_id = "GuidanceCFGPlusPlus"
     title = "CFG++"
     about = (
-        "Gentler guidance early, full guidance late: pictures keep natural colours and stay closer to what the model can "
-        "make. Replaces the sampler's cfg at every step by the scale that makes an ordinary euler, ddim or "
+        "Gentler guidance early, full guidance late: pictures keep natural colours and stay closer to what the model "
+        "can make. Replaces the sampler's cfg at every step by the scale that makes an ordinary euler, ddim or "
         "euler_ancestral step a CFG++ step. 2 rows, like CFG. With other samplers it is an approximation, as strong."
     )
     aliases = ["cfgpp", "cfg plus plus", "euler_cfg_pp", "manifold constrained", "natural colors", "few steps"]
     recipe = staticmethod(guidance.cfgpp)
-    inputs = [number("strength", 0.6, 0.0, 4.0, "How strictly to follow the prompt. 0.6 resembles cfg 7.5 at 50 steps; 0 "
-                     "ignores the prompt; 1 and above suit few steps.")]
+    inputs = [number("strength", 0.6, 0.0, 4.0, "How strictly to follow the prompt. 0.6 resembles cfg 7.5 at 50 steps; "
+                     "0 ignores the prompt; 1 and above suit few steps.")]
 
     @classmethod
     def acts_at_1(cls, model, knobs):

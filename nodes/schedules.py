@@ -9,11 +9,12 @@ import torch
 from comfy_api.latest import io, ui
 
 from ..guidance.core import Timeline
-from ..guidance.presets import PRESETS, preset as ready_made
+from ..guidance.presets import PRESETS
+from ..guidance.presets import preset as ready_made
 from ..guidance.schedule import Schedule, ScheduleError, parse
 from ..guidance.schedule_math import POINTWISE, combine, concatenate, reverse, shift
 from .bridge.noise_levels import percent_of
-from .inputs import ScheduleType, checked, number, schema, used_when
+from .inputs import ScheduleType, checked, number, used_when
 from .plot import plot
 
 LOW, HIGH = -1000.0, 1000.0
@@ -30,7 +31,7 @@ class ScheduleNode(io.ComfyNode):
 
     @classmethod
     def define_schema(cls):
-        return schema(
+        return io.Schema(
             node_id=cls.node_id,
             display_name=cls.title,
             category="guidance/schedules",
@@ -55,13 +56,14 @@ class Drawn(ScheduleNode):
     node_id = "GuidanceSchedule"
     title = "Guidance schedule"
     about = (
-        "A number that changes over the run, drawn as a curve: wire it to the scale of a guidance node. Drag points, click "
-        "to add one, right-click to remove one. The text below the curve is the same schedule, to copy and to type."
+        "A number that changes over the run, drawn as a curve: wire it to the scale of a guidance node. Drag points, "
+        "click to add one, right-click to remove one. The text below the curve is the same schedule, to copy and to "
+        "type."
     )
     aliases = ["cfg curve", "cfg schedule", "schedule editor", "curve editor", "keyframes", "dynamic cfg"]
     inputs = [
-        io.String.Input("schedule", default="0:7.5, 0.5:6, 1:1", tooltip="position:value, ... and then, if wanted, linear, "
-                        "smooth or step, and percent, sigma or steps. A number alone is a constant."),
+        io.String.Input("schedule", default="0:7.5, 0.5:6, 1:1", tooltip="position:value, ... and then, if wanted, "
+                        "linear, smooth or step, and percent, sigma or steps. A number alone is a constant."),
     ]
 
     @classmethod
@@ -83,10 +85,11 @@ class Preset(ScheduleNode):
     title = "Guidance schedule preset"
     about = (
         "A ready-made course for a guidance scale. Increasing ones (linear up, cosine up) gave better pictures than a "
-        "constant in their paper; interval guides in the middle only and saves the rest. Those from linear to low-high-low, "
-        "and beta, have the mean that you give."
+        "constant in their paper; interval guides in the middle only and saves the rest. Those from linear to "
+        "low-high-low, and beta, have the mean that you give."
     )
-    aliases = ["cfg scheduler", "linear", "cosine", "clamp-linear", "powered cosine", "interval", "beta cfg", "exponential"]
+    aliases = ["cfg scheduler", "linear", "cosine", "clamp-linear", "powered cosine", "interval", "beta cfg",
+               "exponential"]
     inputs = [
         io.Combo.Input("preset", options=PRESETS, default="linear up", tooltip="Its shape over the run."),
         io.Float.Input("scale", default=7.5, min=LOW, max=HIGH, step=0.1, tooltip="The mean over the run; where powered cosine "
@@ -123,13 +126,14 @@ class Math(ScheduleNode):
     node_id = "GuidanceScheduleMath"
     title = "Guidance schedule math"
     about = (
-        "Two schedules into one: multiply, add, the smaller or larger at each moment (same axis), or one after the other; "
-        "or one schedule moved later, or reversed. Turns ComfyUI's curves, which run from 0 to 1, into scales."
+        "Two schedules into one: multiply, add, the smaller or larger at each moment (same axis), or one after the "
+        "other; or one schedule moved later, or reversed. Turns ComfyUI's curves, which run from 0 to 1, into scales."
     )
     aliases = ["multiply schedule", "combine schedules", "reverse schedule", "shift schedule"]
     inputs = [
         io.Combo.Input("operation", options=[*POINTWISE, "shift", "reverse", "concatenate"], default="multiply",
-                       tooltip="The first four take a and b at each moment; concatenate runs a, then b; the others use a."),
+                       tooltip="The first four take a and b at each moment; concatenate runs a, then b; the others use "
+                       "a."),
         number("a", 1.0, LOW, HIGH, "A number, a schedule, a curve, or a list with a number for each step."),
         number("b", 1.0, LOW, HIGH, "The second one. shift and reverse do not use it.",
                **used_when(operation=[*POINTWISE, "concatenate"])),
@@ -164,12 +168,12 @@ class Preview(io.ComfyNode):
 
     @classmethod
     def define_schema(cls):
-        return schema(
+        return io.Schema(
             node_id="GuidanceSchedulePreview",
             display_name="Guidance schedule preview",
             category="guidance/schedules",
-            description="Draws a schedule over the real steps of a run: the value used at each, its percent and sigma, and how "
-                        "many rows guidance takes. Runs no model.",
+            description="Draws a schedule over the real steps of a run: the value used at each, its percent and sigma, "
+                        "and how many rows guidance takes. Runs no model.",
             search_aliases=["plot schedule", "show schedule", "sigmas", "cfg plot"],
             inputs=cls.inputs,
             outputs=[io.Image.Output()],

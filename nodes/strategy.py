@@ -9,7 +9,7 @@ from comfy_api.latest import io
 from ..guidance.interval import Window
 from ..guidance.schedule import Schedule
 from .bridge.hooks import attach
-from .inputs import checked, schema
+from .inputs import checked
 
 
 class Strategy(io.ComfyNode):
@@ -41,12 +41,13 @@ class Strategy(io.ComfyNode):
                 return True
 
             names = ["cls", *schedulable]
-            validate_inputs.__signature__ = Signature([Parameter(n, Parameter.POSITIONAL_OR_KEYWORD) for n in names])
+            parameters = [Parameter(name, Parameter.POSITIONAL_OR_KEYWORD) for name in names]
+            validate_inputs.__signature__ = Signature(parameters)  # type: ignore[attr-defined]  # unknown to typeshed
             cls.validate_inputs = classmethod(validate_inputs)
 
     @classmethod
     def define_schema(cls):
-        return schema(
+        return io.Schema(
             node_id=cls.node_id,
             display_name=cls.title,
             category=cls.category,

@@ -12,11 +12,13 @@ from comfy.patcher_extension import WrappersMP
 from pack.guidance.nag import nag as normalized
 from pack.nodes.bridge import joined
 
+DEFAULT = joined.Nag(4.0)
+
 
 class OnModel:
     """A model whose cond is changed by other prompts, and what is counted on the way: forwards and their rows."""
 
-    def __init__(self, model, negative=None, pushed=None, nag=joined.Nag(4.0), weight=1.0):
+    def __init__(self, model, negative=None, pushed=None, nag=DEFAULT, weight=1.0):
         self.given = {"nag_negative": negative, "nag_pushed": pushed}
         self.nag, self.weight = nag, weight
         self.calls = self.rows = 0

@@ -3,8 +3,20 @@
 import pytest
 import torch
 from pack.guidance import (
-    ALWAYS, Window, alternate, autoguidance, beta_cfg, cfg, cfgpp, interval, negative_instead, negative_weighted, ops, pag,
-    perp_cfg, perp_neg,
+    ALWAYS,
+    Window,
+    alternate,
+    autoguidance,
+    beta_cfg,
+    cfg,
+    cfgpp,
+    interval,
+    negative_instead,
+    negative_weighted,
+    ops,
+    pag,
+    perp_cfg,
+    perp_neg,
 )
 from pack.guidance.core import UNCOND, Perturbed, Prompt, State, Timeline, Weak, chain, guide
 from pack.guidance.schedule import parse

@@ -190,6 +190,7 @@ def lacking(cls):
     if cls.node_id not in NEUTRAL:
         return (f"{cls.node_id} has no neutral knobs: put those with which it is plain CFG into NEUTRAL in "
                 f"tests/test_contracts.py, or None if it replaces the sampler's cfg.")
+    return None
 
 
 @named

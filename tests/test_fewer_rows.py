@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from nodes import ConditioningSetTimestepRange
 from pack.guidance.core import Timeline
 from pack.nodes.bridge.evaluation import Evaluation
 from pack.nodes.fewer_rows import Adaptive, Alternate, Budget, Compress
@@ -25,8 +26,6 @@ from pack.tests.host import (
     sample,
 )
 from pack.tests.measure import close
-
-from nodes import ConditioningSetTimestepRange
 
 guiders = pytest.mark.parametrize("guider", CORE_GUIDERS.values(), ids=CORE_GUIDERS)
 counted = partial(counted_by, sample)

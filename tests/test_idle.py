@@ -9,7 +9,6 @@ import pytest
 import torch
 from pack import guidance as g
 from pack.guidance.core import UNCOND, State, Timeline
-from pack.guidance.schedule import parse
 from pack.guidance.space import EPS, FLOW
 
 # By name: how it is made, and whether it acts at scale 1.

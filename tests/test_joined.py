@@ -35,7 +35,7 @@ def error(one, reference, plain):
 
 
 @ALL
-@pytest.mark.parametrize("lengths", ("equal", "unequal"))
+@pytest.mark.parametrize("lengths", ["equal", "unequal"])
 def test_one_row_is_what_a_row_for_each_prompt_gives(name, lengths):
     architecture = ARCHITECTURES[name]
     model, negative = architecture.model(), architecture.prompt(4, getattr(architecture, {"equal": "text"}.get(lengths, lengths)))
@@ -62,7 +62,7 @@ def test_beside_cfg_the_uncond_stays_what_it_was(name):
 
 
 @pytest.mark.parametrize("name", [name for name, architecture in ARCHITECTURES.items() if architecture.masked])
-@pytest.mark.parametrize("kept", ((9, None), (None, 5), (9, 5)))
+@pytest.mark.parametrize("kept", [(9, None), (None, 5), (9, 5)])
 def test_masks_of_the_prompt_and_of_the_negative(name, kept):
     architecture = ARCHITECTURES[name]
     model, negative = architecture.model(), architecture.prompt(4, kept=kept[1])
@@ -71,7 +71,7 @@ def test_masks_of_the_prompt_and_of_the_negative(name, kept):
     assert error(architecture.sample(OneRow(model, negative).model, **given), reference, architecture.sample(model, **given)) < EXACT
 
 
-@pytest.mark.parametrize("rows", ((2, 1), (1, 2)))
+@pytest.mark.parametrize("rows", [(2, 1), (1, 2)])
 def test_a_prompt_for_each_picture_of_the_batch(rows):
     architecture = ARCHITECTURES["flux"]
     model, negative = architecture.model(), architecture.prompt(4, batch=rows[1])
@@ -97,12 +97,12 @@ def test_attending_to_the_image_once_is_the_same(name, monkeypatch):
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"])
-@pytest.mark.parametrize("dtype", (torch.float16, torch.bfloat16))
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_the_kernel_that_tells_what_it_divided_by_is_there(device, dtype):
     assert joined._partial_works(torch.device(device), dtype, 64)
 
 
-FEW = pytest.mark.parametrize("name", ("sd15", "wan", "flux", "z_image"))
+FEW = pytest.mark.parametrize("name", ["sd15", "wan", "flux", "z_image"])
 
 
 @FEW
@@ -294,7 +294,7 @@ def test_a_cache_that_skips_the_network_is_no_displaced_attention(caplog):
     assert "EasyCache - skipped" in caplog.text and "skipped 0/" not in caplog.text
 
 
-@pytest.mark.parametrize("name", ("sd15", "wan", "lumina2", "sd3", "flux"))
+@pytest.mark.parametrize("name", ["sd15", "wan", "lumina2", "sd3", "flux"])
 def test_text_as_long_as_the_image(name):
     """So that the number of tokens does not tell self-attention from attention to the text."""
     architecture = ARCHITECTURES[name]
@@ -319,7 +319,7 @@ if not hasattr(comfy.ops, "repeat_kv_for_gqa"):
     del LAYOUTS["grouped"]  # an older host
 
 
-@pytest.mark.parametrize("masked", (None, 2, 3, 4))
+@pytest.mark.parametrize("masked", [None, 2, 3, 4])
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_every_layout_and_mask_of_the_hosts_attention(layout, masked):
     """Two rows of which the second has a negative, in an attention over text and image."""

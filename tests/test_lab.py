@@ -5,9 +5,9 @@ import torch
 from pack.guidance.dropout import drop_condition
 from pack.lab import data, metrics, sweep, train
 from pack.nodes.demo import judge
-from pack.nodes.demo.text import BOS, LENGTH, PAD, WORDS, tokenize
 from pack.nodes.demo import model as demo_model
 from pack.nodes.demo.network import ARCHITECTURE, DemoUNet
+from pack.nodes.demo.text import BOS, LENGTH, PAD, WORDS, tokenize
 from safetensors import safe_open
 
 

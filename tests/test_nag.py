@@ -43,7 +43,7 @@ def test_a_token_is_all_its_heads_together(answers):
     torch.testing.assert_close(nag(*by_head, features=(1, 3)).transpose(1, 2).flatten(2), nag(*answers))
 
 
-@pytest.mark.parametrize("dtype", (torch.float16, torch.bfloat16))
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_comes_back_and_zeros_stay_finite(dtype):
     zeros = torch.zeros(1, 2, 8, dtype=dtype)
     ones = torch.full_like(zeros, 60000 if dtype == torch.float16 else 1.0)

@@ -5,6 +5,7 @@ from functools import partial
 import folder_paths
 import pytest
 import torch
+from nodes import ConditioningSetArea, ConditioningZeroOut
 from pack.nodes.prompts import Null, from_prompt, independent, mean, zeros
 from pack.tests.host import (
     POSITIVE,
@@ -16,8 +17,6 @@ from pack.tests.host import (
 )
 from pack.tests.measure import close, error, far
 from safetensors.torch import save_file
-
-from nodes import ConditioningSetArea, ConditioningZeroOut
 
 counted = partial(counted_by, sample)
 

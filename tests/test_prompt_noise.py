@@ -5,6 +5,7 @@ import logging
 import pytest
 import torch
 from comfy.patcher_extension import WrappersMP
+from nodes import ConditioningSetArea
 from pack.nodes.bridge.guider import embedded
 from pack.nodes.perturbed import PAG
 from pack.nodes.prompts import CADS
@@ -17,8 +18,6 @@ from pack.tests.host import (
     sample,
 )
 from pack.tests.measure import close, far
-
-from nodes import ConditioningSetArea
 
 
 @pytest.fixture(scope="module")

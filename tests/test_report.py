@@ -63,7 +63,7 @@ def test_a_chain_says_what_it_plans_and_what_it_did(model, lines, told):
 def test_at_cfg_1_what_is_idle_is_named_with_what_would_act(model, lines, told):
     sample(chained(model, *LINKS), cfg=1.0)
     before, after = lines()
-    assert "Idle at cfg 1: CFG, Adaptive projected guidance, Adaptive guidance; what acts there: a Negative prompt" in before
+    assert "Idle at cfg 1: CFG, Adaptive projected guidance, Adaptive guidance; what acts there: NAG, Push a word away" in before
     assert told["2"].startswith("Idle: cfg was 1 throughout. What acts there:")
     assert told["1"] == "Acted at 6 of 6 steps, 6 rows."
     assert "12 rows in 6 calls, 12 planned." in after

@@ -9,6 +9,7 @@ import torch
 from comfy.ldm.modules.attention import optimized_attention
 from comfy.patcher_extension import WrappersMP
 from comfy_extras.nodes_pag import PerturbedAttentionGuidance
+from nodes import ConditioningSetArea, ConditioningSetMask, ControlNetApply, ControlNetApplyAdvanced
 from pack.tests.host import (
     CPU,
     EMPTY,
@@ -24,8 +25,6 @@ from pack.tests.host import (
     tiny_model,
 )
 from pack.tests.measure import error
-
-from nodes import ConditioningSetArea, ConditioningSetMask, ControlNetApply, ControlNetApplyAdvanced
 
 MODEL = tiny_model("eps")
 OTHER = prompt(7)

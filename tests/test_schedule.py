@@ -7,14 +7,24 @@ import re
 import shutil
 import subprocess
 from math import cos, exp, inf, nan, pi, sin
-from time import perf_counter
 from pathlib import Path
+from time import perf_counter
 
 import pytest
 from pack.guidance.beta import beta_cfg
 from pack.guidance.core import Timeline
 from pack.guidance.presets import PRESETS, SHAPES, preset
-from pack.guidance.schedule import AXES, INTERPOLATIONS, MOST_POINTS, PerStep, Schedule, ScheduleError, at, parse, per_step
+from pack.guidance.schedule import (
+    AXES,
+    INTERPOLATIONS,
+    MOST_POINTS,
+    PerStep,
+    Schedule,
+    ScheduleError,
+    at,
+    parse,
+    per_step,
+)
 from pack.guidance.schedule_math import combine, concatenate, reverse, shift
 
 HERE = Path(__file__).parent

@@ -11,10 +11,10 @@ from comfy_api.latest import io
 from pack.guidance.presets import PRESETS
 from pack.guidance.schedule import Schedule, ScheduleError, parse
 from pack.nodes.inputs import as_schedule, check, number
-from pack.nodes.schedules import SCHEDULES, Drawn, Math, Preset, Preview, between, caption, timeline_of
-from pack.nodes.scale import CFG
 from pack.nodes.perturbed import PAG
 from pack.nodes.prompts import Negative
+from pack.nodes.scale import CFG
+from pack.nodes.schedules import SCHEDULES, Drawn, Math, Preset, Preview, between, caption, timeline_of
 from pack.tests.host import Counter, node, prompt, sample, tiny_model
 
 KNOB = number("strength", 1.0, -10.0, 10.0, "")

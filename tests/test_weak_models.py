@@ -8,6 +8,7 @@ import comfy.sd
 import comfy.taesd.taesd
 import pytest
 import torch
+from nodes import ConditioningSetArea, ConditioningSetTimestepRange
 from pack.nodes.other_models import Autoguidance
 from pack.nodes.perturbed import PAG
 from pack.nodes.scale import CFG
@@ -24,8 +25,6 @@ from pack.tests.host import (
     sample,
 )
 from pack.tests.measure import close, far
-
-from nodes import ConditioningSetArea, ConditioningSetTimestepRange
 
 guiders = pytest.mark.parametrize("guider", CORE_GUIDERS.values(), ids=CORE_GUIDERS)
 

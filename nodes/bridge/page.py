@@ -41,7 +41,7 @@ class Page:
                 run.say_once(f"A list has {len(schedule.points)} values and the run {steps} steps, so it is stretched.")
         # Where one node feeds several knobs, its first one is shown.
         self.shown = {schedule.source: applied for schedule, applied in reversed(schedules) if schedule.source is not None}
-        self.applied = {source: [] for source in self.shown}
+        self.applied: dict[str, list[dict]] = {source: [] for source in self.shown}
         if self.shown:
             self.tell = page()
 

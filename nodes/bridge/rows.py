@@ -72,7 +72,7 @@ def arranged(conds, perturbed, prompts, cond_at, uncond_at):
 
 def labelled(labels, conds, model_options):
     """(conds, options) of a batch whose entries are these."""
-    controls = {}  # one for each, because the host only joins entries that have the very same
+    controls: dict[int, TellingControl] = {}  # one for each, because the host only joins entries that have the very same
 
     def telling(entry):
         control = entry.get("control")

@@ -6,6 +6,7 @@ import comfy.samplers
 
 from .guider import without
 
+
 def as_weak_model(weak, model, strategy):
     """The weak model, fit to stand beside the model. Raises ValueError with one sentence where it is not."""
     main, other = model.model, weak.model

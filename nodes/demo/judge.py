@@ -18,11 +18,11 @@ FEATURES, THUMB = 64, 4
 
 
 class Scenes(NamedTuple):
-    """What n images show: four index tensors of shape (n,) into SIZES, COLORS, SHAPES and BACKGROUNDS."""
-    size: torch.Tensor
-    color: torch.Tensor
-    shape: torch.Tensor
-    background: torch.Tensor
+    """What n images show: four index tensors of shape (n,) into CHOICES, which has the words in the same order."""
+    size: torch.Tensor | tuple[str, ...]
+    color: torch.Tensor | tuple[str, ...]
+    shape: torch.Tensor | tuple[str, ...]
+    background: torch.Tensor | tuple[str, ...]
 
 
 CHOICES = Scenes(SIZES, COLORS, SHAPES, BACKGROUNDS)

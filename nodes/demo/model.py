@@ -27,7 +27,7 @@ class DemoOps(comfy.ops.disable_weight_init):
 
 class DemoConfig(comfy.supported_models_base.BASE):
     """Pixels are the latents: three channels, no downscaling."""
-    unet_extra_config = {}
+    unet_extra_config: dict = {}
     latent_format = comfy.latent_formats.ChromaRadiance
     custom_operations = DemoOps
     memory_usage_factor = .2
@@ -84,7 +84,9 @@ def load(prediction="v"):
     if prediction not in TYPES:
         raise ValueError(f"The demo model's prediction is one of {', '.join(TYPES)}, not {prediction!r}.")
     weights = safetensors.torch.load_file(WEIGHTS)
-    part = lambda prefix: {name[len(prefix):]: value.float() for name, value in weights.items() if name.startswith(prefix)}
+    part = lambda prefix: {
+        name.removeprefix(prefix): value.float() for name, value in weights.items() if name.startswith(prefix)
+    }
     return load_model(prediction, part("unet.")), load_clip(part("text.")), load_vae()
 
 
@@ -92,7 +94,8 @@ def load_model(prediction, weights):
     offload = comfy.model_management.unet_offload_device()
     config = DemoConfig({**ARCHITECTURE, "prediction": prediction})
     config.set_inference_dtype(torch.float32, None)
-    model = comfy.model_base.BaseModel(config, getattr(comfy.model_base.ModelType, TYPES[prediction]), offload, DemoUNet)
+    kind = getattr(comfy.model_base.ModelType, TYPES[prediction])
+    model = comfy.model_base.BaseModel(config, kind, offload, DemoUNet)
     model.diffusion_model.load_state_dict(weights)
     return comfy.model_patcher.ModelPatcher(model, comfy.model_management.get_torch_device(), offload)
 
@@ -110,8 +113,8 @@ def load_vae():
 class DemoModel(io.ComfyNode):
     inputs = [
         io.Combo.Input("prediction", options=list(TYPES), default="v",
-                       tooltip="What kind of model it pretends to be. The weights are the same: v and eps are like Stable "
-                               "Diffusion, flow is like SD3, Flux or Wan."),
+                       tooltip="What kind of model it pretends to be. The weights are the same: v and eps are like "
+                               "Stable Diffusion, flow is like SD3, Flux or Wan."),
     ]
 
     @classmethod

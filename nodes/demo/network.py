@@ -1,4 +1,6 @@
-"""The demo model's network: ComfyUI's own UNet, made tiny, so that whatever patches a Stable Diffusion UNet works on it."""
+"""The demo model's network: ComfyUI's own UNet, made tiny: what patches a Stable Diffusion UNet works on it."""
+from typing import Any
+
 import torch.nn.functional as F
 from comfy.ldm.common_dit import pad_to_patch_size
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
@@ -16,7 +18,7 @@ ARCHITECTURE = dict(image_size=32 // PATCH, in_channels=3 * PATCH ** 2, out_chan
                     use_scale_shift_norm=True, legacy=False)
 
 
-def eight_groups(norm):
+def eight_groups(norm: Any):
     """UNetModel asks for 32 groups, which 48 channels do not divide into."""
     class GroupNorm(norm):
         def __init__(self, num_groups, num_channels, **kwargs):

@@ -19,6 +19,6 @@ def timestep(sigma: torch.Tensor, table: torch.Tensor) -> torch.Tensor:
     """
     logs = table.log()
     slope = 1 / (logs[-1] - logs[-2])
-    log = sigma.clamp(table[0], SIGMA_LIMIT).log()
+    log = sigma.clamp(min=table[0]).clamp(max=SIGMA_LIMIT).log()
     nearest = (log.unsqueeze(-1) - logs).abs().argmin(-1)
     return nearest + (log - logs[-1]).clamp(min=0) * slope

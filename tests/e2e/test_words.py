@@ -24,14 +24,13 @@ OTHERS = {"lora": 0, "sampler": 0, "scheduler": 0, "upscale": 0, "load": 0, "ima
 def search(page):
     """Results of the node search, as titles in their order."""
     empty(page)
-    page.mouse.dblclick(1000, 560)
+    page.evaluate("app.extensionManager.command.execute('Workspace.SearchBox.Toggle')")
     box = page.locator("[role=search] input").first
     box.wait_for()
 
     def results(words):
-        box.fill("")
-        box.fill(words)
-        page.wait_for_timeout(250)  # it searches while one types
+        box.fill(words)  # it searches while one types
+        page.evaluate("() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(done))))")
         return [text.split("\n")[0] for text in page.locator("[data-testid=result-item]").all_inner_texts()]
 
     yield results
@@ -95,6 +94,16 @@ class Node:
                 return
             self.page.wait_for_timeout(50)
         assert self.shown == list(labels)
+
+
+    def hides(self, name, hidden):
+        """Of a linked knob, pages since 1.58 show the name only, and say so apart from what an extension hides."""
+        self.page.wait_for_function("""([id, name, hidden]) => {
+            const widget = app.canvas.graph.getNodeById(id)?.widgets.find(w => w.name === name)
+            if (!widget) return false
+            const here = LiteGraph.vueNodesMode ? widget.options.hidden : widget.hidden
+            return (widget.visibility?.suppression.byExtension ?? here ?? false) === hidden
+        }""", arg=[self.id, name, hidden], timeout=5000)
 
 
 @pytest.fixture
@@ -177,16 +186,17 @@ def link(source, target, name):
 
 def test_what_is_wired_stays_in_sight(canvas):
     node, text = Node(canvas, "GuidanceNegative"), Node(canvas, "PrimitiveString", (600, 130))
+    node.hides("weight", True)
     link(text, node, "weight")
-    node.shows("mode", "weight", "start", "end", "unit of start and end")
+    node.hides("weight", False)
     capture(canvas)
     canvas.evaluate("app.canvas.emitBeforeChange()")
     node.js("node.disconnectInput(node.inputs.findIndex(input => input.name === 'weight'))")
     canvas.evaluate("app.canvas.emitAfterChange()")
-    node.shows("mode", "start", "end", "unit of start and end")
+    node.hides("weight", True)
     settle(canvas)
     canvas.keyboard.press("Control+z")
-    node.shows("mode", "weight", "start", "end", "unit of start and end")
+    node.hides("weight", False)
 
 
 def test_the_demo_classifier_offers_pairs_that_exist(canvas):

@@ -3,30 +3,46 @@
 
 import { app } from "../../../scripts/app.js"
 
-const NODE = /^Guidance/
-
 function attach(node, inputs) {
+  const knobs = []
   for (const widget of node.widgets ?? []) {
     const { used_when: usedWhen, choices_by: choicesBy } = inputs[widget.name]?.[1]?.guidance ?? {}
-    if (usedWhen) {
-      const unused = () => isUnused(current(node), widget.name, usedWhen)
-      for (const hidden of [widget, ...(widget.linkedWidgets ?? [])]) {
-        compute(hidden, "hidden", own => own || unused()) // for the classic renderer
-        compute(hidden.options, "hidden", own => own || unused()) // for Nodes 2.0
-        // The classic renderer takes links at the dots of hidden widgets too: keep these off the others' dots.
-        compute(hidden, "y", own => (unused() ? find(node, Object.keys(usedWhen)[0]).y : own))
-      }
-      for (const mode of Object.keys(usedWhen)) after(find(node, mode), "callback", () => fit(node))
-    }
-    if (choicesBy) {
-      const [[by, choices]] = Object.entries(choicesBy)
-      const offered = () => !isLinked(current(node), by) && choices[find(node, by).value]
-      compute(widget.options, "values", own => offered() || own)
-      after(find(node, by), "callback", () => {
-        if (offered() && !offered().includes(widget.value)) widget.value = offered()[0]
-      })
-    }
+    if (usedWhen) knobs.push(...[widget, ...(widget.linkedWidgets ?? [])].map(each => hideable(node, each, widget.name, usedWhen)))
+    if (choicesBy) limit(node, widget, ...Object.entries(choicesBy)[0])
   }
+  if (!knobs.length) return
+  const refresh = () => knobs.forEach(knob => knob())
+  const fit = () => node.setSize([node.size[0], node.computeSize()[1]])
+  for (const widget of node.widgets) after(widget, "callback", () => {
+    const before = node.computeSize()[1]
+    refresh()
+    if (node.computeSize()[1] !== before) fit()
+  })
+  after(node, "onConfigure", refresh)
+  after(node, "onConnectionsChange", refresh)
+  refresh()
+  fit()
+}
+
+// A function that hides the widget or shows it, as the mode wants.
+function hideable(node, widget, name, usedWhen) {
+  const unused = () => isUnused(current(node), name, usedWhen)
+  // Nodes 2.0 up to 1.47 does not hear of what is written, but sees what a getter has read.
+  compute(widget.options, "hidden", unused)
+  // The classic renderer takes links at the dots of hidden widgets too: keep these off the others' dots.
+  compute(widget, "y", own => (unused() ? find(node, Object.keys(usedWhen)[0]).y : own))
+  return () => {
+    widget.hidden = unused()
+  }
+}
+
+function limit(node, widget, by, choices) {
+  const offered = own => (!isLinked(current(node), by) && choices[find(node, by).value]) || own
+  compute(widget.options, "values", offered)
+  after(find(node, by), "callback", () => {
+    const values = widget.options.values
+    if (!values.includes(widget.value)) widget.value = values[0]
+  })
 }
 
 function isUnused(node, name, usedWhen) {
@@ -35,7 +51,10 @@ function isUnused(node, name, usedWhen) {
 }
 
 const find = (node, name) => node.widgets.find(widget => widget.name === name)
-const isLinked = (node, name) => node.inputs?.find(input => input.widget?.name === name)?.link != null
+const isLinked = (node, name) => {
+  const slot = node.inputs.findIndex(input => input.widget?.name === name)
+  return slot >= 0 && node.isInputConnected(slot)
+}
 
 // Nodes 2.0 goes on asking the options of the node that was there before an undo.
 const current = node => node.graph?.getNodeById(node.id) ?? node
@@ -56,17 +75,11 @@ function after(object, name, then) {
   }
 }
 
-function fit(node) {
-  node.setSize([node.size[0], node.computeSize()[1]])
-  app.canvas.setDirty(true, true)
-}
-
 app.registerExtension({
   name: "guidance.used",
   nodeCreated(node) {
-    if (!NODE.test(node.comfyClass)) return
+    if (!node.comfyClass?.startsWith("Guidance")) return
     const { required, optional } = node.constructor.nodeData.input
     attach(node, { ...required, ...optional })
-    fit(node)
   },
 })

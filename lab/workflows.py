@@ -1,0 +1,339 @@
+"""`python lab workflows`: the example workflows, drawn from the menu, so that every strategy has a place in one.
+
+A strategy is shown in the file of its theme, which follows from where it stands in nodes/, with its defaults and one
+sampler. SETTINGS are for those that show more at other values.
+"""
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+from comfy_extras.nodes_model_downscale import PatchModelAddDownscale
+
+from ..nodes import STRATEGIES
+from .demo import COLUMNS, PROMPTS, classes, unwanted
+
+FOLDER = Path(__file__).parent.parent / "example_workflows"
+PROMPT = PROMPTS[0]
+WIDGETS = ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO")
+GAP, LINE, HEAD = 40, 24, 34  # pixels: between things, of a widget, of a title
+RAIL = 12  # between lines that run side by side
+RUN_LINE = 60  # what a run says below the widgets of a strategy
+
+
+class Theme(NamedTuple):
+    """A file of examples. homes: the files of nodes/ whose strategies it shows; None: all that no other theme has."""
+    title: str
+    homes: tuple | None
+    cfg: float
+    text: str
+
+
+THEMES = {
+    "demo": Theme("The demo", None, 8.0, f"""\
+Each group is the same model, prompt and seed with another strategy on the MODEL wire. Press **Run**: 32 x 32 pixels on
+the bundled model take less than a second each, on a CPU.
+
+- **off** shows what the model knows without guidance.
+- **CFG 3** follows the prompt, and **CFG 8** burns the colours.
+- Compare the others with these. `{unwanted(PROMPT)}` is what *negative* keeps out.
+
+`python dev.py demo` makes the picture in the readme from the same settings."""),
+    "calm_high_cfg": Theme("High cfg without burnt colours", ("direction", "answer", "scale"), 8.0, """\
+Each group is the same model, prompt and seed at **cfg 8**, which burns colours on this model, with one strategy that
+takes something back: from the direction of guidance, from its scale, or from the answer.
+
+The first group is plain CFG, to compare with. Groups with *flow* in the title use the same model as a flow model.
+
+They chain: wire one's MODEL into the next. What reshapes the answer (rescale, norm, thresholds) comes last."""),
+    "fewer_rows_other_models": Theme("Fewer predictions, other prompts, other models",
+                                     ("fewer_rows", "other_models", "prompts"), 4.0, """\
+Each group is the same model, prompt and seed at **cfg 4**, with one strategy: some leave predictions out and save time,
+some change what stands for "no prompt", and some bring a second model.
+
+The first group is plain CFG, to compare with. The weak model of *Autoguidance* is made from the demo model here, to
+show the wiring; with a real model take an earlier or smaller checkpoint of the same family."""),
+}
+
+SETTINGS = {
+    "GuidanceMimic": {"mimic_scale": 3.0},
+    "GuidanceCFGZeroStar": {"zero_steps": 1},
+    "GuidanceSkimmedCFG": {"skim": 3.0},
+    "GuidanceBetaCFG": {"gamma": 0.0},
+    "GuidanceBudget": {"rows": 24},
+    "GuidanceAutoguidance": {"share": 0.5},
+    "GuidanceCADS": {"noise": 0.25},
+    "GuidanceClassifier": {"scale": 20.0},
+}
+CFG = {"GuidanceAutoguidance": 3.0, "GuidanceClassifier": 1.0}
+FLOW = ("GuidanceCFGZeroStar", "GuidanceMamboG", "GuidanceMomentum")  # made for flow models
+
+
+class Cell(NamedTuple):
+    """One group: a strategy's node, if any, with a sampler and what comes of it."""
+    title: str
+    cfg: float
+    node: str = ""
+    inputs: dict = {}
+
+
+def cells(name):
+    """What a file of strategies shows, in the menu's order."""
+    theme, shown = THEMES[name], {column.node for column in COLUMNS}
+    taken = {home for other in THEMES.values() for home in other.homes or ()}
+    rest = [cls for cls in STRATEGIES if cls.node_id not in shown]
+    if theme.homes is None:
+        first = [Cell(column.title, column.cfg, column.node, column.inputs) for column in COLUMNS]
+        rest = [cls for cls in rest if home(cls) not in taken]
+    else:
+        first = [Cell("Plain CFG", theme.cfg)]
+        rest = [cls for cls in rest if home(cls) in theme.homes]
+    return first + [
+        Cell(cls.title + ", flow" * (cls.node_id in FLOW), CFG.get(cls.node_id, theme.cfg), cls.node_id,
+             SETTINGS.get(cls.node_id, {}))
+        for cls in rest
+    ]
+
+
+def home(cls):
+    return cls.__module__.rpartition(".")[2]
+
+
+class Canvas:
+    """A workflow as the page saves it."""
+
+    def __init__(self, known):
+        self.known = known
+        self.nodes, self.links, self.groups, self.reroutes, self.last_stops = [], [], [], [], []
+
+    def add(self, kind, at, links=None, values=None, title=None, width=300, height=0):
+        """A node with its title's upper left corner at (x, y). links: by input (node, output), or (node, output, number
+        of the reroute that the link comes from). Returns the node."""
+        values, inputs, widgets, sockets = dict(values or {}), [], [], 0
+        types = self.known[kind].INPUT_TYPES()
+        for name, (form, *more) in {**types["required"], **types.get("optional", {})}.items():
+            widget = not isinstance(form, str) or form.split(",")[0] in WIDGETS
+            options = more[0] if more else {}
+            sockets += not widget
+            if widget:
+                choices = form if not isinstance(form, str) else options.get("options")
+                widgets.append(values.pop(name) if name in values else options.get("default", choices and choices[0]))
+                widgets += ["fixed"] if options.get("control_after_generate") else []
+            if name in (links or {}):
+                inputs.append({"name": name, "type": form, **({"widget": {"name": name}} if widget else {}),
+                               "link": self.link(*links[name], target=len(self.nodes) + 1, slot=len(inputs))})
+            elif not widget and name in types["required"]:
+                raise ValueError(f"{kind} needs {name}; say in lab/workflows.py what to give it in the examples.")
+        if values:
+            raise ValueError(f"{kind} has no input {', '.join(values)}.")
+        returned = self.known[kind].RETURN_TYPES
+        names = getattr(self.known[kind], "RETURN_NAMES", None) or returned
+        outputs = [{"name": name, "type": type, "links": []} for name, type in zip(names, returned)]
+        ours = RUN_LINE if "MODEL" in returned and kind.startswith("Guidance") and sockets else 0
+        height = height or 20 * max(sockets, len(outputs)) + LINE * len(widgets) + 16 + ours
+        return self.place(kind, at, (width, height), inputs, outputs, widgets, title)
+
+    def note(self, at, size, text):
+        return self.place("MarkdownNote", at, size, [], [], [text])
+
+    def place(self, kind, at, size, inputs, outputs, widgets, title=None):
+        node = {
+            "id": len(self.nodes) + 1, "type": kind, "pos": [at[0], at[1] + HEAD], "size": list(size), "flags": {},
+            "order": len(self.nodes), "mode": 0, "inputs": inputs, "outputs": outputs,
+            "properties": {} if kind == "MarkdownNote" else {"Node name for S&R": kind}, "widgets_values": widgets,
+        }
+        if title:
+            node["title"] = title
+        self.nodes.append(node)
+        return node
+
+    def link(self, node, output, stop=None, *, target, slot):
+        number = len(self.links) + 1
+        self.links.append([number, node["id"], output, target, slot, node["outputs"][output]["type"]])
+        node["outputs"][output]["links"].append(number)
+        if stop:
+            self.last_stops.append({"id": number, "parentId": stop})
+        while stop:
+            reroute = self.reroutes[stop - 1]
+            reroute["linkIds"].append(number)
+            stop = reroute.get("parentId")
+        return number
+
+    def reroute(self, at, parent=None):
+        """A point that links run through, after the one with the number `parent`; returns its number."""
+        after = {"parentId": parent} if parent else {}
+        self.reroutes.append({"id": len(self.reroutes) + 1, **after, "pos": list(at), "linkIds": []})
+        return len(self.reroutes)
+
+    def group(self, title, nodes, color="#8AA", left=None):
+        """A frame around the nodes, and from `left` on; returns the y of its lower edge."""
+        left = min(n["pos"][0] for n in nodes) - GAP // 2 if left is None else left
+        top = min(n["pos"][1] for n in nodes) - 2 * HEAD - GAP // 2
+        right = max(n["pos"][0] + n["size"][0] for n in nodes) + GAP // 2
+        lower = max(n["pos"][1] + (0 if n["flags"].get("collapsed") else n["size"][1]) for n in nodes) + GAP // 2
+        self.groups.append({"id": len(self.groups) + 1, "title": title, "flags": {}, "color": color, "font_size": 24,
+                            "bounding": [left, top, right - left, lower - top]})
+        return lower
+
+    def text(self):
+        """As JSON, a line for each node, link and group."""
+        lines = lambda entries: "[\n" + ",\n".join(json.dumps(entry) for entry in entries) + "\n]"
+        view = {"scale": 0.6, "offset": [60, 100]}
+        extra = {"ds": view, "reroutes": self.reroutes, "linkExtensions": self.last_stops}
+        return (f'{{"last_node_id": {len(self.nodes)}, "last_link_id": {len(self.links)},\n'
+                f'"nodes": {lines(self.nodes)},\n"links": {lines(self.links)},\n"groups": {lines(self.groups)},\n'
+                f'"config": {{}}, "version": 0.4,\n"extra": {json.dumps(extra)}}}\n')
+
+
+# ---------------------------------------------------------------------------------------------- files of strategies
+
+ABREAST = 3  # groups
+CELL = 300 + 280 + 260 + 4 * GAP
+
+
+class Rails:
+    """What all samplers share, as lines side by side: down along the groups, and from there above each row of them."""
+
+    def __init__(self, canvas, shared, x):
+        self.canvas, self.shared, self.x, self.trunk = canvas, shared, x, {}
+
+    def row(self, y):
+        self.y, self.ends = y, {}
+
+    def stop(self, name, x):
+        """A link's source, for `Canvas.add`, that comes from the rail of that name in this row at x."""
+        i = list(self.shared).index(name)
+        if name not in self.ends:
+            self.ends[name] = self.trunk[name] = self.canvas.reroute((self.x - RAIL * i, self.y + RAIL * i),
+                                                                     self.trunk.get(name))
+        self.ends[name] = self.canvas.reroute((x, self.y + RAIL * i), self.ends[name])
+        return *self.shared[name], self.ends[name]
+
+
+def strategies(name, known):
+    canvas, shown = Canvas(known), cells(name)
+    canvas.note((0, 0), (300, 360), f"# {THEMES[name].title}\n\n{THEMES[name].text}")
+    shared = setup(canvas, 520, flow=any(cell.node in FLOW for cell in shown))
+    left, lowest = 300 + 5 * GAP, -2 * GAP
+    rails = Rails(canvas, shared, left - 2 * GAP)
+    for i, cell in enumerate(shown):
+        if i % ABREAST == 0:
+            rails.row(lowest + GAP // 2)
+            top, lowest = lowest + GAP + RAIL * len(shared) + HEAD, 0
+        lowest = max(lowest, draw(canvas, cell, (left + i % ABREAST * CELL, top), rails))
+    return canvas.text()
+
+
+def setup(canvas, top, flow=False):
+    """What all samplers of a file share, one below the other: (node, output) by name."""
+    first = len(canvas.nodes)
+    model = canvas.add("GuidanceDemoModel", (0, top))
+    top += 180
+    shared = {"model": (model, 0)}
+    if flow:
+        again = {"values": {"prediction": "flow"}, "title": "The same as a flow model"}
+        shared["flow"] = (canvas.add("GuidanceDemoModel", (0, top), **again), 0)
+        top += 180
+    clip = {"clip": (model, 1)}
+    prompt = canvas.add("CLIPTextEncode", (0, top), clip, {"text": PROMPT}, "Prompt", height=100)
+    empty = canvas.add("CLIPTextEncode", (0, top + 180), clip, {"text": ""}, "Negative: empty", height=100)
+    latent = canvas.add("EmptyLatentImage", (0, top + 360), values={"width": 32, "height": 32, "batch_size": 4})
+    canvas.group("Model and prompt", canvas.nodes[first:], "#888")
+    return {**shared, "positive": (prompt, 0), "negative": (empty, 0), "latent_image": (latent, 0), "vae": (model, 2),
+            "clip": (model, 1)}
+
+
+def draw(canvas, cell, at, rails):
+    """A cell's group; returns its lower edge."""
+    (x, y), first = at, len(canvas.nodes)
+    model = rails.stop("flow" if cell.node in FLOW else "model", x - GAP // 2 if cell.node else x + 300)
+    if cell.node:
+        given, y = needs(canvas, cell.node, at, rails)
+        model = canvas.add(cell.node, (x, y), {"model": model, **given}, cell.inputs), 0
+    sample(canvas, model, (x + 300 + GAP, at[1]), lambda name, i: rails.stop(name, x + 300 + 5 + RAIL // 2 * i),
+           {"steps": 16, "cfg": cell.cfg})
+    return canvas.group(cell.title, canvas.nodes[first:], left=x - GAP // 2)
+
+
+def sample(canvas, model, at, source, values):
+    """A sampler with its picture. source: from the name of an input, and its number, to its link."""
+    x, y = at
+    links = {name: source(name, i) for i, name in enumerate(("positive", "negative", "latent_image"))}
+    values = {"sampler_name": "euler", "scheduler": "normal", **values}
+    sampler = canvas.add("KSampler", at, {"model": model, **links}, values, width=280, height=262)
+    decode = canvas.add("VAEDecode", (x, y + 310), {"samples": (sampler, 0), "vae": source("vae", 3)}, width=280)
+    decode["flags"]["collapsed"] = True
+    picture = canvas.add("PreviewImage", (x + 280 + GAP, y), {"images": (decode, 0)}, width=260, height=290)
+    picture["outputs"] = []  # later ComfyUIs have one, and the files are the same from all
+
+
+def needs(canvas, kind, at, rails):
+    """What a strategy takes besides MODEL: ({input: (node, output)}, the y below the nodes that this took)."""
+    x, y = at
+    takes = canvas.known[kind].INPUT_TYPES()["required"]
+    if "negative" in takes:
+        clip = {"clip": rails.stop("clip", x - GAP // 2)}
+        source = canvas.add("CLIPTextEncode", at, clip, {"text": unwanted(PROMPT)}, "Unwanted", height=100)
+    elif "classifier" in takes:
+        source = canvas.add("GuidanceDemoClassifier", at, values={"attribute": "color", "value": "green"})
+    elif "weak_model" in takes:
+        again = canvas.add("GuidanceDemoModel", at, values={"prediction": "eps"}, title="Loaded a second time")
+        y += again["size"][1] + HEAD + GAP // 2
+        source = canvas.add("PatchModelAddDownscale", (x, y), {"model": (again, 0)},
+                            title="Weak: half the inner resolution")
+    else:
+        return {}, y
+    given = next(name for name in ("negative", "classifier", "weak_model") if name in takes)
+    return {given: (source, 0)}, y + source["size"][1] + HEAD + GAP // 2
+
+
+# ---------------------------------------------------------------------------------------------- schedules
+
+def schedules(known):
+    canvas = Canvas(known)
+    canvas.note((0, 0), (300, 360), """\
+# Guidance that changes over the run
+
+**Above**, a drawn curve is wired to the scale of *CFG*. The preview plots what each of the 20 steps gets.
+
+**Below it**, a ready-made course for *PAG*, which *schedule math* keeps from going above 1.5. PAG stands after CFG on
+the MODEL wire, and both act.
+
+A schedule goes wherever a strength is: drag its link onto the widget. Or type its text there: `0:7.5, 0.5:6, 1:1`.""")
+    shared, left = setup(canvas, 520), 300 + 3 * GAP
+    first = len(canvas.nodes)
+    drawn = canvas.add("GuidanceSchedule", (left, 0), values={"schedule": "0:1, 0.2:5, 0.6:4, 1:2 smooth"}, width=380,
+                       height=342)
+    cfg = canvas.add("GuidanceCFG", (left + 380 + GAP, 0), {"model": shared["model"], "scale": (drawn, 0)})
+    preview(canvas, (left + 680 + 2 * GAP, 0), cfg, drawn, off=1.0)
+    top = canvas.group("A drawn schedule for CFG", canvas.nodes[first:]) + 2 * GAP
+    first = len(canvas.nodes)
+    ready = canvas.add("GuidanceSchedulePreset", (left, top), width=380,
+                       values={"preset": "low-high-low", "scale": 1.0, "off": 0.0, "floor": 0.0})
+    capped = canvas.add("GuidanceScheduleMath", (left + 380 + GAP, top), {"a": (ready, 0)},
+                        {"operation": "min", "b": 1.5})
+    pag = canvas.add("GuidancePAG", (left + 380 + GAP, top + 230), {"model": (cfg, 0), "scale": (capped, 0)})
+    preview(canvas, (left + 680 + 2 * GAP, top), pag, capped, off=0.0)
+    top = canvas.group("A ready-made schedule for PAG, at most 1.5", canvas.nodes[first:]) + 2 * GAP
+    first = len(canvas.nodes)
+    sample(canvas, (pag, 0), (left, top), lambda name, _: shared[name], {"steps": 20, "cfg": 3.0})
+    canvas.group("Both at work", canvas.nodes[first:])
+    return canvas.text()
+
+
+def preview(canvas, at, model, schedule, off):
+    links = {"model": (model, 0), "schedule": (schedule, 0)}
+    canvas.add("GuidanceSchedulePreview", at, links, {"scheduler": "normal", "off": off}, width=520, height=470)
+
+
+# ---------------------------------------------------------------------------------------------- all of them
+
+def files():
+    """{file name: text} of all example workflows."""
+    known = {**classes(), "PatchModelAddDownscale": PatchModelAddDownscale}
+    return {**{f"{name}.json": strategies(name, known) for name in THEMES}, "schedules.json": schedules(known)}
+
+
+def write():
+    for name, text in files().items():
+        (FOLDER / name).write_text(text, encoding="utf-8")
+        print(FOLDER / name)
