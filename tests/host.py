@@ -156,6 +156,8 @@ def node(cls, model, **knobs):
 # What a strategy needs besides its defaults.
 GIVEN = {
     "GuidanceNegative": {"negative": prompt(7)},
+    "GuidanceNAG": {"negative": prompt(7)},
+    "GuidancePushAway": {"away": prompt(8)},
     "GuidanceAutoguidance": {"weak_model": one_level(seed=9)},
     "GuidanceClassifier": {"classifier": lambda latents, sigma: -latents.flatten(1).cos().sum(1)},
 }

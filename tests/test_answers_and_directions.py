@@ -12,9 +12,9 @@ def test_auto_takes_pixels_for_pixels(demo):
     how = dict(noise=demo.noise(1), positive=demo.encode("a big red star on white"), negative=demo.encode(""), steps=4)
     assert sample(demo.model, **how).abs().max() > 1 >= sample(node(DynamicThreshold, demo.model), **how).abs().max()
     model = one_level()
-    found, latents, pixels = (sample(node(DynamicThreshold, model, **form)) for form in ({}, {"form": "latents"}, {"form": "pixels"}))
-    assert torch.equal(found, latents)
-    assert not torch.equal(found, pixels)
+    auto, latents, pixels = (sample(node(DynamicThreshold, model, form=form)) for form in ("auto", "latents", "pixels"))
+    assert torch.equal(auto, latents)
+    assert not torch.equal(auto, pixels)
 
 
 def test_zero_init_stands_still_in_a_flow_model_at_any_cfg():

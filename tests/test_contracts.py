@@ -26,6 +26,8 @@ STEPS = 4  # of a short run
 NEUTRAL = {
     "GuidanceCFG": {},
     "GuidanceNegative": {"start": 0.0, "end": 0.0},
+    "GuidanceNAG": {"scale": 0.0},
+    "GuidancePushAway": {"weight": 0.0},
     "GuidanceCFGPlusPlus": None,
     "GuidancePerpCFG": {"eta": 1.0},
     "GuidancePAG": {"scale": 0.0},
@@ -61,6 +63,8 @@ STEERS_AT_ONE = {
     "GuidanceClassifier": "adds a term of its own",
     "GuidanceMomentum": "adds a term of its own",
     "GuidanceCADS": "changes the prompt",
+    "GuidanceNAG": "changes what the network attends to",
+    "GuidancePushAway": "changes what the network attends to",
 }
 
 # Strategies that may take less than their help page says, from data or from step to step, and why; the exact costs
@@ -83,8 +87,12 @@ ACTS = {
 
 # Other ways to set a node, tried wherever every strategy is tried.
 VARIANTS = {
-    "GuidanceCFG": [{"scale": "0:9, 0.5:1, 1:4 smooth"}, {"start": 0.2, "end": 0.7}, {"start": 5.0, "end": 0.3, "unit": "sigma"}],
-    "GuidanceNegative": [{"mode": "weighted"}, {"mode": "perp-neg"}, {"mode": "perp-neg", "weight": "0:1, 1:0", "start": 0.3}],
+    "GuidanceCFG": [{"scale": "0:9, 0.5:1, 1:4 smooth"}, {"start": 0.2, "end": 0.7},
+                    {"start": 5.0, "end": 0.3, "unit": "sigma"}],
+    "GuidanceNegative": [{"mode": "weighted"}, {"mode": "perp-neg"},
+                         {"mode": "perp-neg", "weight": "0:1, 1:0", "start": 0.3}],
+    "GuidanceNAG": [{"alpha": "0:0, 1:0.5", "tau": 1.5}, {"start": 0.3, "end": 0.8}],
+    "GuidancePushAway": [{"weight": "0:2, 1:0"}, {"start": 0.3, "end": 0.8}],
     "GuidanceCFGPlusPlus": [{"strength": "0:0.2, 1:1"}],
     "GuidancePerpCFG": [{"reference": "cond"}, {"space": "noise"}, {"literal": True, "eta": 0.3}],
     "GuidancePAG": [{"layers": "input, output.1", "rescale": 0.7}, {"scale": "0:0, 0.5:3"}],
@@ -116,17 +124,18 @@ VARIANTS = {
 }
 
 # What does nothing more when it stands on the wire twice.
-ONCE = {"GuidanceCFG", "GuidanceCFGPlusPlus", "GuidanceNegative", "GuidanceNull", "GuidanceAutoguidance",
+ONCE = {"GuidanceCFG", "GuidanceNAG", "GuidanceCFGPlusPlus", "GuidanceNegative", "GuidanceNull", "GuidanceAutoguidance",
         "GuidanceDynamicThreshold"}
 
 # Of two of these, the one that is later on the wire counts.
 LATER_WINS = [{"GuidanceCFG", "GuidanceCFGPlusPlus"}, {"GuidanceNegative", "GuidanceNull"}]
 
-# What a weak model replaces, which takes the place of the negative: what was made of the negative before it on the wire.
+# A weak model takes the place of the negative, and of what was made of the negative before it on the wire.
 BEFORE_A_WEAK_MODEL = {
-    "GuidancePerpCFG", "GuidanceDynamicThreshold", "GuidanceMimic", "GuidanceAPG", "GuidanceCFGZeroStar", "GuidanceRescale",
-    "GuidanceRenorm", "GuidanceTCFG", "GuidanceFDG", "GuidanceFreSca", "GuidanceMamboG", "GuidancePowerLaw",
-    "GuidanceAutoRange", "GuidanceSkimmedCFG", "GuidanceAdaptive", "GuidanceCompress", "GuidanceBudget",
+    "GuidancePerpCFG", "GuidanceDynamicThreshold", "GuidanceMimic", "GuidanceAPG", "GuidanceCFGZeroStar",
+    "GuidanceRescale", "GuidanceRenorm", "GuidanceTCFG", "GuidanceFDG", "GuidanceFreSca", "GuidanceMamboG",
+    "GuidancePowerLaw", "GuidanceAutoRange", "GuidanceSkimmedCFG", "GuidanceAdaptive", "GuidanceCompress",
+    "GuidanceBudget",
 }
 
 
@@ -203,7 +212,8 @@ def test_what_the_tables_lack_is_said_in_one_sentence():
 
     assert re.fullmatch(r"GuidanceNew needs other: [^.]+GIVEN in tests/host\.py\.", lacking(New))
     New.inputs = New.inputs[1:]
-    assert re.fullmatch(r"GuidanceNew has no neutral knobs: .+ NEUTRAL in tests/test_contracts\.py, [^.]+\.", lacking(New))
+    assert re.fullmatch(r"GuidanceNew has no neutral knobs: .+ NEUTRAL in tests/test_contracts\.py, [^.]+\.",
+                        lacking(New))
 
 
 # ------------------------------------------------------------------------------------------------ neutral
@@ -246,9 +256,10 @@ def test_at_cfg_1_the_answer_is_the_prompts_own_and_uncond_is_not_computed(cls, 
 
 @every
 def test_a_guider_without_negative_gets_the_prompts_own_prediction_where_there_is_nothing_else(cls, knobs, model):
-    guided, alone = (guided_by(basic_guider(m), steps=STEPS, size=8) for m in (made(cls.node_id, model, **knobs), model))
+    guided, alone = (guided_by(basic_guider(m), steps=STEPS, size=8)
+                     for m in (made(cls.node_id, model, **knobs), model))
     assert guided.isfinite().all()
-    adds = ("GuidancePAG", "GuidanceClassifier", "GuidanceCADS", "GuidanceMomentum")
+    adds = STEERS_AT_ONE.keys() - {"GuidanceCFGPlusPlus"}  # which is a scale, and there is none
     if cls.node_id not in adds and not {"mode", "form"} & knobs.keys():
         assert torch.equal(guided, alone)
 
@@ -258,14 +269,16 @@ def test_a_guider_without_negative_gets_the_prompts_own_prediction_where_there_i
 @every
 def test_planned_rows_are_counted_rows_in_one_call_per_step(cls, knobs, model):
     counter, sigmas = Counter(made(cls.node_id, model, **knobs)), []
-    counter.model.add_wrapper_with_key("predict_noise", "sigmas", lambda executor, x, t, *a: (sigmas.append(float(t[0])), executor(x, t, *a))[1])
+    counter.model.add_wrapper_with_key("predict_noise", "sigmas", lambda executor, x, sigma, *more: (
+        sigmas.append(float(sigma[0])), executor(x, sigma, *more))[1])
     sample(counter.model)
     assert counter.calls == STEPS
     if cls.node_id == "GuidanceAdaptive":
         return  # what it plans depends on the predictions
     step = recipe(cls, model, knobs)()
     sampling = model.get_model_object("model_sampling")
-    line = Timeline((*sigmas, 0.0), percent=percent_of(sampling), sigma_at=lambda p: float(sampling.percent_to_sigma(p)))
+    line = Timeline((*sigmas, 0.0), percent=percent_of(sampling),
+                    sigma_at=lambda percent: float(sampling.percent_to_sigma(percent)))
     own = [sum(not isinstance(need, Weak) for need in step.plan(moment).needs) for moment in line.moments(7.0)]
     assert counter.rows == sum(1 + rows for rows in own)  # a weak model's rows are not this model's
 
@@ -283,7 +296,8 @@ def test_the_help_page_states_the_cost_that_is_counted(cls, model):
 @named
 def test_the_help_page_says_whether_it_acts_at_cfg_1(cls):
     page = (HELP / f"{cls.node_id}.md").read_text()
-    assert ("Acts at cfg 1" in page, "Idle at cfg 1" in page) == (cls.node_id in STEERS_AT_ONE, cls.node_id not in STEERS_AT_ONE)
+    acts = cls.node_id in STEERS_AT_ONE
+    assert ("Acts at cfg 1" in page, "Idle at cfg 1" in page) == (acts, not acts)
 
 
 # ------------------------------------------------------------------------------------------------ tensors
@@ -293,7 +307,8 @@ AUDIO, IMAGE, ODD, VIDEO, POINT = (2, 4, 50), (2, 4, 8, 8), (4, 4, 9, 8), (4, 4,
 CASES = {
     "audio": {"shape": (4, 4, 50)}, "image": {"shape": ODD}, "video": {"shape": VIDEO},
     "flow": {"shape": ODD, "space": FLOW},
-    "bfloat16": {"shape": ODD, "dtype": torch.bfloat16}, "float16": {"shape": VIDEO, "space": FLOW, "dtype": torch.float16},
+    "bfloat16": {"shape": ODD, "dtype": torch.bfloat16},
+    "float16": {"shape": VIDEO, "space": FLOW, "dtype": torch.float16},
 }
 
 
@@ -309,7 +324,8 @@ def test_a_batch_is_its_samples_in_the_dtype_of_the_host(cls, knobs, model):
         for i in range(shape[0]):
             one = [tensor[i:i + 1] for tensor in tensors]
             single = guide(make(), moment, *one, {key: value[i:i + 1] for key, value in branches.items()})
-            torch.testing.assert_close(whole[i:i + 1], single, rtol=rounding, atol=1e-5, msg=lambda text: f"{name}: {text}")
+            torch.testing.assert_close(whole[i:i + 1], single, rtol=rounding, atol=1e-5,
+                                       msg=lambda text: f"{name}: {text}")
 
 
 @every
@@ -317,8 +333,8 @@ def test_zeros_constants_and_extremes_make_no_nan(cls, knobs, model):
     fills = [lambda shape, value=value: torch.full(shape, value) for value in (0.0, 1.0, 1e-20, 3e4)]
     fills += [lambda shape: 1e3 * torch.randn(shape), lambda shape: 1e-4 * torch.randn(shape)]
     make = recipe(cls, model, knobs)
-    for shape, dtypes, sigmas in [(IMAGE, DTYPES, (14.6, 0.3)), (AUDIO, DTYPES[2:], (0.3,)), (VIDEO, DTYPES[2:], (14.6,)),
-                                  (POINT, DTYPES[1:], (0.3,))]:
+    for shape, dtypes, sigmas in [(IMAGE, DTYPES, (14.6, 0.3)), (AUDIO, DTYPES[2:], (0.3,)),
+                                  (VIDEO, DTYPES[2:], (14.6,)), (POINT, DTYPES[1:], (0.3,))]:
         for fill, dtype, sigma in product(fills, dtypes, sigmas):
             assert not Case(shape, dtype=dtype, fill=fill, sigma=sigma)(make()).isnan().any(), (shape, dtype, sigma)
 
@@ -354,7 +370,8 @@ def test_runs_do_not_remember(cls, knobs, model):
 
 def test_the_model_that_came_in_is_not_changed(model, plain):
     def seen():
-        return repr(model.model_options), model.wrappers, model.callbacks, list(model.patches), dict(model.object_patches)
+        patches = [*model.patches, *model.object_patches]
+        return repr((model.model_options, model.wrappers, model.callbacks, patches))
 
     before = seen()
     for cls, knobs in SETTINGS:

@@ -71,7 +71,8 @@ def bypassed(workflow, link, number):
         return workflow[number]["inputs"]["model"]
     after = workflow[link[0]]
     copy = f"{link[0]} without {number}"
-    workflow[copy] = {**after, "inputs": {**after["inputs"], "model": bypassed(workflow, after["inputs"]["model"], number)}}
+    before = bypassed(workflow, after["inputs"]["model"], number)
+    workflow[copy] = {**after, "inputs": {**after["inputs"], "model": before}}
     return [copy, link[1]]
 
 
@@ -85,7 +86,8 @@ def test_every_sampler_runs_and_every_strategy_before_it_changes_its_picture(fil
         inputs = workflow[sampler]["inputs"]
         for number in list(on_the_wire(workflow, sampler)):
             without = f"{sampler} without {number}"
-            workflow[without] = {**workflow[sampler], "inputs": {**inputs, "model": bypassed(workflow, inputs["model"], number)}}
+            model = bypassed(workflow, inputs["model"], number)
+            workflow[without] = {**workflow[sampler], "inputs": {**inputs, "model": model}}
             other = lab_demo.evaluate(workflow, without, known, results)[0]["samples"]
             assert (picture - other).abs().max() > 0.01, f"{workflow[number]['class_type']} ({number}) changes nothing"
 
@@ -95,6 +97,7 @@ def test_every_node_has_a_place_in_an_example_workflow_and_every_strategy_before
     for file in FILES:
         workflow = quick(file, known)
         found |= {entry["class_type"] for entry in workflow.values()}
-        sampled |= {workflow[number]["class_type"] for sampler in samplers(workflow) for number in on_the_wire(workflow, sampler)}
+        for sampler in samplers(workflow):
+            sampled |= {workflow[number]["class_type"] for number in on_the_wire(workflow, sampler)}
     assert NODES.keys() - found == ELSEWHERE
     assert sampled == {cls.node_id for cls in STRATEGIES}

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from pack.nodes import STRATEGIES
-from pack.tests.host import NODES, node, one_level, prompt, sample
+from pack.tests.host import NODES, made, node, one_level, prompt, sample
 
 
 @pytest.fixture(scope="module")
@@ -84,11 +84,6 @@ def test_rows_that_the_host_could_not_stack_are_said(model, lines):
     assert "12 rows in 12 calls" in lines()[1] and "The host could not put all rows into one call" in lines()[1]
 
 
-GIVEN = {
-    "GuidanceNegative": {"negative": prompt(7)},
-    "GuidanceAutoguidance": {"weak_model": one_level(seed=9)},
-    "GuidanceClassifier": {"classifier": lambda latents, sigma: -latents.flatten(1).cos().sum(1)},
-}
 MORE = [("GuidanceNegative", {"mode": "weighted"}), ("GuidancePerpCFG", {"literal": True}),
         ("GuidanceDynamicThreshold", {"form": "pixels"}), ("GuidanceCFGZeroStar", {"zero_steps": 1})]
 
@@ -96,7 +91,7 @@ MORE = [("GuidanceNegative", {"mode": "weighted"}), ("GuidancePerpCFG", {"litera
 @pytest.mark.parametrize("id, knobs", [*((cls.node_id, {}) for cls in STRATEGIES), *MORE], ids=str)
 def test_what_a_strategy_declares_of_cfg_1_is_true(id, knobs):
     model = one_level("flow")
-    guided = node(NODES[id], model, **GIVEN.get(id, {}) if id != "GuidanceAutoguidance" else
-                  {"weak_model": one_level("flow", seed=9)}, **knobs)
+    weak = {"weak_model": one_level("flow", seed=9)} if id == "GuidanceAutoguidance" else {}
+    guided = made(id, model, **weak, **knobs)
     declared = guided.model_options["guidance_chain"][-1].acts_at_1
     assert torch.equal(sample(guided, cfg=1.0, steps=3), sample(model, cfg=1.0, steps=3)) is not declared
