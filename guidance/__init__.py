@@ -19,11 +19,13 @@ from .interval import ALWAYS, Window, interval
 from .mambo import mambo_g
 from .mimic import mimic
 from .momentum import momentum_guidance
+from .nag import attention_away
 from .negative import negative_instead, negative_weighted
 from .pag import pag
 from .perp import perp_cfg
 from .perp_neg import perp_neg
 from .power_law import power_law
+from .push_away import push_away
 from .renorm import renorm
 from .rescale import rescale
 from .schedule import Schedule, ScheduleError, parse

@@ -8,7 +8,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from math import isclose
+from math import isclose, isfinite
 from typing import NamedTuple
 
 from torch import Tensor
@@ -47,6 +47,24 @@ class Weak(Branch):
     key: str
 
 
+@dataclass(frozen=True)
+class Beside:
+    """What the prompt's own row reads beside the prompt, at no row of its own; prompts by the keys of the host.
+
+    negative: which attention is led away from, with NAG's scale, tau and alpha. pushed: (prompt, weight) pairs, whose
+    tokens count against the others.
+    """
+
+    negative: str | None = None
+    scale: float = 0.0
+    tau: float = 2.5
+    alpha: float = 0.25
+    pushed: tuple[tuple[str, float], ...] = ()
+
+    def __bool__(self):
+        return self.negative is not None or bool(self.pushed)
+
+
 UNCOND = Uncond()
 
 
@@ -75,17 +93,26 @@ class Timeline:
         Samplers miss their own grid a little (float noise, an offset first sigma), so near counts as on it.
         """
         grid, last = self.sigmas, len(self.sigmas) - 2
-        nearest = min(range(len(grid)), key=lambda i: abs(grid[i] - sigma))
+        falls = grid[0] >= grid[-1]
+        after = bisect_left(grid, -sigma, key=lambda s: -s) if falls else bisect_left(grid, sigma)
+        near = range(max(after - 1, 0), min(after + 1, last + 2))
+        if self._turns:  # a run that adds noise, or another that goes up and down
+            near = range(last + 2)
+        nearest = min(near, key=lambda i: abs(grid[i] - sigma))
         if abs(grid[nearest] - sigma) <= 1e-3 * sigma:
             return float(min(nearest, last))
-        sign = -1 if grid[0] >= grid[-1] else 1
-        after = bisect_left(grid, sign * sigma, key=lambda s: sign * s)
         if after == 0:
             return 0.0
         if after > last + 1:
             return float(last)
         before, after = grid[after - 1], grid[after]
-        return float(grid.index(before)) + (before - sigma) / (before - after)
+        place = float(grid.index(before)) + (before - sigma) / (before - after)
+        return place if isfinite(place) else 0.0  # no number is no place
+
+    @cached_property
+    def _turns(self):
+        falls, pairs = self.sigmas[0] >= self.sigmas[-1], list(zip(self.sigmas, self.sigmas[1:]))
+        return any((a <= b) if falls else (a >= b) for a, b in pairs)  # equal neighbours too: the first of them counts
 
     def moment(self, sigma: float, scale: float, share: float = 1.0) -> "Moment":
         return Moment(sigma, scale, self, share)
@@ -107,6 +134,7 @@ class Moment:
     uncond: Branch = UNCOND
     rescaled: bool = False  # whether a step has chosen the scale
     skip: bool = False  # leave uncond out of this evaluation, unless a step has asked for it
+    beside: Beside = Beside()
     embed: Callable[[Tensor], Tensor] | None = None  # what happens to the prompt's embedding (B, tokens, width) first
 
     @cached_property

@@ -3,6 +3,7 @@
 from comfy_api.latest import ComfyExtension
 
 from .answer import DynamicThreshold, Mimic, Renorm, Rescale
+from .attention import NAG, PushAway
 from .demo.classifier import DemoClassifier
 from .demo.model import DemoModel
 from .direction import (
@@ -27,7 +28,7 @@ from .scale import CFG, BetaCFG, CFGPlusPlus
 from .schedules import Drawn, Math, Preset, Preview
 
 STRATEGIES = [
-    CFG, Negative, CFGPlusPlus, PerpCFG, PAG,
+    CFG, Negative, NAG, PushAway, CFGPlusPlus, PerpCFG, PAG,
     DynamicThreshold, Mimic, APG, CFGZeroStar, Rescale, FDG,
     Renorm, TCFG, FreSca, MamboG, PowerLaw, BetaCFG, AutoRange, SkimmedCFG, Momentum,
     Adaptive, Alternate, Compress, Budget,

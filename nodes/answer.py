@@ -18,11 +18,12 @@ class DynamicThreshold(Strategy):
         "prompt's own prediction. Costs nothing beside CFG. Acts on what the nodes before it have made of the "
         "picture."
     )
-    aliases = ["dynamic thresholding", "imagen", "threshold percentile", "clip x0", "saturation fix",
+    aliases = ["dynamic thresholding", "imagen", "threshold percentile", "clip x0", "saturation fix", "oversaturation",
                "DynamicThresholdingSimple"]
     inputs = [
         percentile(0.995),
-        io.Combo.Input("form", options=["auto", "pixels", "latents"], default="auto", tooltip="pixels: into -1 to 1, "
+        io.Combo.Input("form", options=["auto", "pixels", "latents"], default="auto",
+                       display_name="form of the model", tooltip="pixels: into -1 to 1, "
                        "for models without a VAE. latents: into the range of the prompt's own prediction. auto asks "
                        "the model."),
         strength(),
@@ -30,9 +31,18 @@ class DynamicThreshold(Strategy):
 
     @classmethod
     def prepare(cls, model, percentile, form, strength):
-        if form == "auto":
-            form = "pixels" if model.get_model_object("latent_format").latent_channels == 3 else "latents"
-        return model, partial(guidance.dynamic_threshold, percentile, form, strength), {}
+        return model, partial(guidance.dynamic_threshold, percentile, cls.resolved(model, form), strength), {}
+
+    @staticmethod
+    def resolved(model, form):
+        if form != "auto":
+            return form
+        return "pixels" if model.get_model_object("latent_format").latent_channels == 3 else "latents"
+
+    @classmethod
+    def acts_at_1(cls, model, knobs):
+        return cls.resolved(model, knobs["form"]) == "pixels"
+
 
 
 class Mimic(Strategy):
@@ -43,7 +53,8 @@ class Mimic(Strategy):
         "into the range that the lower cfg would have given. For latents. Costs nothing beside CFG. There is no "
         "paper; it is the method of the Dynamic Thresholding extension, and widely used."
     )
-    aliases = ["mimic scale", "mimic cfg", "DynamicThresholdingFull", "DynThresh", "dynamic thresholding", "cfg fix"]
+    aliases = ["mimic scale", "mimic cfg", "DynamicThresholdingFull", "DynThresh", "dynamic thresholding", "cfg fix", "burnt",
+               "oversaturation"]
     recipe = staticmethod(guidance.mimic)
     inputs = [
         number("mimic_scale", 7.0, 0.0, 100.0, "The cfg whose range to have; the sampler's own changes nothing. Try "
@@ -51,9 +62,11 @@ class Mimic(Strategy):
         percentile(1.0),
         io.Boolean.Input("per_channel", default=True, tooltip="A range for each channel of the latent, or one for "
                          "all."),
-        io.Combo.Input("start", options=["mean", "zero"], default="mean", tooltip="Values move towards their "
+        io.Combo.Input("start", options=["mean", "zero"], default="mean",
+                       display_name="start of the range", tooltip="Values move towards their "
                        "channel's mean, or towards zero.", advanced=True),
-        io.Combo.Input("measure", options=["range", "std"], default="range", tooltip="The range is the largest "
+        io.Combo.Input("measure", options=["range", "std"], default="range",
+                       display_name="measure of the range", tooltip="The range is the largest "
                        "distance from the mean, or the standard deviation.", advanced=True),
         strength(),
     ]
@@ -67,12 +80,14 @@ class Rescale(Strategy):
         "prediction. Needed by models trained for zero terminal SNR, which wash out otherwise. Right for eps, v and "
         "flow models alike. Costs nothing beside CFG. Acts on what the nodes before it have made of the picture."
     )
-    aliases = ["rescale cfg", "guidance rescale", "zsnr", "RescaleCFG", "phi", "std match"]
+    aliases = ["rescale cfg", "guidance rescale", "zsnr", "RescaleCFG", "phi", "std match", "burnt", "contrast",
+               "oversaturation", "washed out"]
     recipe = staticmethod(guidance.rescale)
     inputs = [
         number("strength", 0.7, 0.0, 1.0, "How far. 0.7 is the paper's, for v-prediction models; try 0 to 0.4 for "
                "others. 0 is off."),
-        io.Combo.Input("space", options=["output", "x0"], default="output", tooltip="Match what the model puts out "
+        io.Combo.Input("space", options=["output", "x0"], default="output",
+                       display_name="space to match in", tooltip="Match what the model puts out "
                        "(noise, v or velocity), as in the paper, or the picture (x0), as LTX-2 does."),
     ]
 
@@ -90,11 +105,14 @@ class Renorm(Strategy):
     recipe = staticmethod(guidance.renorm)
     inputs = [
         strength("How far. 1 is what the pipelines do, 0 is off."),
-        io.Combo.Input("over", options=["tokens", "pixels", "sample"], default="tokens", tooltip="Whose length. "
+        io.Combo.Input("over", options=["tokens", "pixels", "sample"], default="tokens",
+                       display_name="length over", tooltip="Whose length. "
                        "tokens: each 2 x 2 of the latent (Qwen-Image). pixels: each place. sample: the whole picture "
                        "(Z-Image)."),
-        io.Float.Input("limit", default=0.0, min=0.0, max=100.0, step=0.01, tooltip="0: exactly as long as the "
+        io.Float.Input("limit", default=0.0, min=0.0, max=100.0, step=0.01,
+                       display_name="limit (0: exact)", tooltip="0: exactly as long as the "
                        "prompt's prediction. Otherwise at most this many times as long (Z-Image: 1)."),
-        io.Combo.Input("space", options=["output", "x0"], default="output", tooltip="Of what the model puts out "
+        io.Combo.Input("space", options=["output", "x0"], default="output",
+                       display_name="space to measure in", tooltip="Of what the model puts out "
                        "(noise, v or velocity), or of the picture (x0)."),
     ]

@@ -14,18 +14,27 @@ class PerpCFG(Strategy):
         "Less burnt colours at high cfg: keeps the part of guidance that changes the picture and drops the part that "
         "only makes the model's own prediction stronger. 2 rows, like CFG."
     )
-    aliases = ["perp cfg", "projected guidance", "apg", "cfg zero star", "orthogonal", "PerpCFG", "CFGZeroStar"]
+    aliases = ["perp cfg", "projected guidance", "apg", "cfg zero star", "orthogonal", "PerpCFG", "CFGZeroStar", "burnt"]
     recipe = staticmethod(guidance.perp_cfg)
     inputs = [
-        number("eta", 0.0, -10.0, 10.0, "How much of the parallel part to keep. 1 is plain CFG."),
-        io.Combo.Input("reference", options=["uncond", "cond"], default="uncond", tooltip="Parallel to which "
-                       "prediction: uncond (with space noise this is CFG-Zero*) or cond (with space x0 the projection "
-                       "of APG)."),
-        io.Combo.Input("space", options=["x0", "noise"], default="x0", tooltip="Compare pictures (x0), or noise "
+        number("eta", 0.0, -10.0, 10.0, "How much of the parallel part to keep. 1 is plain CFG.",
+               display_name="eta (parallel part)"),
+        io.Combo.Input("reference", options=["uncond", "cond"], default="uncond",
+                       display_name="reference prediction", tooltip="Parallel to which prediction: "
+                       "uncond (with space noise this is CFG-Zero*) or cond (with space x0 the projection of APG)."),
+        io.Combo.Input("space", options=["x0", "noise"], default="x0",
+                       display_name="space to compare in", tooltip="Compare pictures (x0), or noise "
                        "predictions (velocity in flow models)."),
-        io.Boolean.Input("literal", default=False, tooltip="Start from uncond instead of from cond. Stronger; cfg 1 is "
+        io.Boolean.Input("literal", default=False,
+                         display_name="literal (from uncond)",
+                         tooltip="Start from uncond instead of from cond. Stronger; cfg 1 is "
                          "then no longer the prompt alone.", advanced=True),
     ]
+
+    @classmethod
+    def acts_at_1(cls, model, knobs):
+        return knobs["literal"]
+
 
 
 class APG(Strategy):
@@ -37,13 +46,15 @@ class APG(Strategy):
         "to one as in the paper: eta 1, threshold 0 and momentum 0 are plain CFG at the same cfg."
     )
     aliases = ["apg", "adaptive projected guidance", "projected guidance", "norm threshold", "momentum",
-               "AdaptiveProjectedGuidance"]
+               "AdaptiveProjectedGuidance", "burnt", "oversaturation"]
     recipe = staticmethod(guidance.apg)
     inputs = [
-        number("eta", 0.0, -10.0, 10.0, "How much to keep of what only strengthens the prediction. 1 keeps all."),
+        number("eta", 0.0, -10.0, 10.0, "How much to keep of what only strengthens the prediction. 1 keeps all.",
+               display_name="eta (parallel part)"),
         number("threshold", 0.06, 0.0, 1000.0, "The farthest that guidance may push in one step. 0 is no limit. 0.06 "
                "rms is the 15 that is usual for SDXL at 1024 pixels; lower is calmer."),
-        io.Combo.Input("unit", options=["rms", "norm"], default="rms", tooltip="Of the threshold. rms means the same "
+        io.Combo.Input("unit", options=["rms", "norm"], default="rms",
+                       display_name="threshold unit", tooltip="Of the threshold. rms means the same "
                        "at every size. norm is the papers' unit: 15 for SDXL, 55 for Wan, 10 for HunyuanImage."),
         number("momentum", -0.5, -1.0, 1.0, "How much of the last step's guidance to add. Negative brakes; the "
                "papers use -0.5 to -0.75. 0 is off."),
@@ -67,6 +78,11 @@ class CFGZeroStar(Strategy):
                      "fewer steps 0: one step of 10 is too much to lose."),
     ]
 
+    @classmethod
+    def acts_at_1(cls, model, knobs):
+        return knobs["zero_steps"] > 0
+
+
 
 class FDG(Strategy):
     node_id = "GuidanceFDG"
@@ -77,12 +93,12 @@ class FDG(Strategy):
         "video frame by frame, sound along time."
     )
     aliases = ["fdg", "frequency decoupled guidance", "laplacian pyramid", "FrequencyDecoupledGuidance",
-               "low frequency", "high frequency"]
+               "low frequency", "high frequency", "details", "sharp"]
     recipe = staticmethod(guidance.fdg)
     inputs = [
         number("low", 0.44, 0.0, 10.0, "The share of guidance for large shapes and colours. The paper's 5 and 10 for "
-               "SDXL are cfg 10 with 0.44 here and 1 below."),
-        number("high", 1.0, 0.0, 10.0, "The share for details. 1 and 1 is plain CFG."),
+               "SDXL are cfg 10 with 0.44 here and 1 below.", display_name="low (shapes, colours)"),
+        number("high", 1.0, 0.0, 10.0, "The share for details. 1 and 1 is plain CFG.", display_name="high (details)"),
     ]
 
 
@@ -111,9 +127,12 @@ class FreSca(Strategy):
     aliases = ["fresca", "frequency scaling", "fourier", "FreSca"]
     recipe = staticmethod(guidance.fresca)
     inputs = [
-        number("low", 1.0, 0.0, 10.0, "Factor for low frequencies: large shapes and colours."),
-        number("high", 1.5, 0.0, 10.0, "Factor for high frequencies: details. 1 and 1 is plain CFG."),
-        io.Float.Input("cutoff", default=0.3, min=0.0, max=1.0, step=0.01, tooltip="Where high begins, as a share of "
+        number("low", 1.0, 0.0, 10.0, "Factor for low frequencies: large shapes and colours.",
+               display_name="low (shapes, colours)"),
+        number("high", 1.5, 0.0, 10.0, "Factor for high frequencies: details. 1 and 1 is plain CFG.",
+               display_name="high (details)"),
+        io.Float.Input("cutoff", default=0.3, min=0.0, max=1.0, step=0.01,
+                       display_name="cutoff frequency", tooltip="Where high begins, as a share of "
                        "the highest frequency. The authors' 20 is 0.3 for SDXL at 1024 pixels."),
     ]
 
@@ -129,7 +148,8 @@ class MamboG(Strategy):
     )
     aliases = ["mambo-g", "raag", "ratio aware", "magnitude aware guidance", "MagnitudeAwareGuidance"]
     recipe = staticmethod(guidance.mambo_g)
-    inputs = [number("alpha", 8.0, 0.0, 100.0, "How much to soften. 0 is plain CFG.")]
+    inputs = [number("alpha", 8.0, 0.0, 100.0, "How much to soften. 0 is plain CFG.",
+                     display_name="alpha (softer)")]
 
 
 class PowerLaw(Strategy):
@@ -144,8 +164,9 @@ class PowerLaw(Strategy):
     recipe = staticmethod(guidance.power_law)
     inputs = [
         number("alpha", 0.9, 0.0, 10.0, "How steeply guidance follows the disagreement. 0.9 is the paper's for "
-               "latents; 0 is plain CFG."),
-        io.Float.Input("reference", default=0.1, min=0.0001, max=100.0, step=0.001, round=0.0001, tooltip="The "
+               "latents; 0 is plain CFG.", display_name="alpha (steeper)"),
+        io.Float.Input("reference", default=0.1, min=0.0001, max=100.0, step=0.001, round=0.0001,
+                       display_name="reference difference", tooltip="The "
                        "disagreement (root mean square of the difference of the model's outputs) at which cfg stays "
                        "what it is."),
     ]
@@ -163,7 +184,7 @@ class AutoRange(Strategy):
     aliases = ["automatic cfg", "auto cfg", "AutomaticCFG", "auto scale", "per channel cfg"]
     recipe = staticmethod(guidance.auto_range)
     inputs = [
-        io.Float.Input("reference", default=8.0, min=1.0, max=100.0, step=0.1,
+        io.Float.Input("reference", default=8.0, min=1.0, max=100.0, step=0.1, display_name="reference cfg",
                        tooltip="The cfg at which ranges are measured."),
         strength("How far to go from the sampler's cfg to the one found, which is at most twice the larger of cfg and "
                  "reference. 0 is off."),
@@ -178,13 +199,16 @@ class SkimmedCFG(Strategy):
         "High cfg without burning: those values that a high cfg would drive ever farther from zero get a lower one. "
         "2 rows, like CFG. A community method without published measurements."
     )
-    aliases = ["skimmed cfg", "anti burn", "skimming", "CFG skimming"]
+    aliases = ["skimmed cfg", "burnt", "anti burn", "skimming", "CFG skimming"]
     recipe = staticmethod(guidance.skimmed_cfg)
     inputs = [
-        number("skim", 7.0, 0.0, 100.0, "The cfg for those values. The sampler's cfg, or more, is plain CFG."),
-        io.Boolean.Input("full_negative", default=False, tooltip="No guidance at all for values that the negative "
+        number("skim", 7.0, 0.0, 100.0, "The cfg for those values. The sampler's cfg, or more, is plain CFG.",
+               display_name="skim to cfg"),
+        io.Boolean.Input("full_negative", default=False,
+                         display_name="full negative skim", tooltip="No guidance at all for values that the negative "
                          "drives."),
-        io.Boolean.Input("flips", default=True, tooltip="Leave values alone that guidance brings back across the "
+        io.Boolean.Input("flips", default=True,
+                         display_name="leave flips alone", tooltip="Leave values alone that guidance brings back across the "
                          "noisy picture.", advanced=True),
     ]
 
@@ -197,9 +221,15 @@ class Momentum(Strategy):
         "Crisper detail at no cost, also at cfg 1: pushes each step away from the average of those before. For flow "
         "models, with samplers that add no noise. Adds no rows. One recent paper, on ImageNet models, SD3 and Flux."
     )
-    aliases = ["momentum guidance", "mg", "MomentumGuidance", "ema velocity"]
+    aliases = ["momentum guidance", "mg", "MomentumGuidance", "ema velocity", "details", "turbo", "lightning",
+               "distilled"]
     recipe = staticmethod(guidance.momentum_guidance)
     inputs = [
-        number("alpha", 0.5, -10.0, 10.0, "How hard to push. 0 is off."),
-        io.Float.Input("beta", default=0.6, min=0.0, max=0.999, step=0.01, tooltip="How slowly the average forgets."),
+        number("alpha", 0.5, -10.0, 10.0, "How hard to push. 0 is off.", display_name="alpha (push)"),
+        io.Float.Input("beta", default=0.6, min=0.0, max=0.999, step=0.01, display_name="beta (memory)",
+                       tooltip="How slowly the average forgets."),
     ]
+
+    @classmethod
+    def acts_at_1(cls, model, knobs):
+        return True

@@ -15,11 +15,22 @@ SCHEDULE_TYPES = [ScheduleType, CurveType]
 LONGEST = 60  # characters of a wrong value that a sentence quotes
 
 
-def number(id, default, low, high, tooltip, step=0.01):
+def number(id, default, low, high, tooltip, step=0.01, **more):
     """A number in [low, high] that may change over the run: a widget that also takes the link of a schedule, or of its
     text."""
-    widget = io.Float.Input(id, default=default, min=low, max=high, step=step, tooltip=tooltip)
+    widget = io.Float.Input(id, default=default, min=low, max=high, step=step, tooltip=tooltip, **more)
     return io.MultiType.Input(widget, types=[io.Float, io.String, *SCHEDULE_TYPES])
+
+
+def used_when(**choices):
+    """For an input that matters only where another one, by its id, is one of these choices: the page hides it elsewhere
+    (web/js/used.js). Values stay what they are, and the API takes them as ever."""
+    return {"extra_dict": {"guidance": {"used_when": choices}}}
+
+
+def choices_by(**choices):
+    """For a list of choices of which only some go with each choice of another one: {that choice: [these]}."""
+    return {"extra_dict": {"guidance": {"choices_by": choices}}}
 
 
 def strength(tooltip="How much of the effect to apply. 0 is off."):
@@ -37,9 +48,8 @@ def window(tooltip):
         io.Float.Input("start", default=0.0, min=0.0, max=1000.0, step=0.01, tooltip=f"{tooltip} from here "
                        f"(included)."),
         io.Float.Input("end", default=1.0, min=0.0, max=1000.0, step=0.01, tooltip=f"{tooltip} until here."),
-        io.Combo.Input("unit", options=["percent", "sigma"], default="percent",
-                       tooltip="percent runs from 0 (all noise) to 1 (none); sigma falls from the model's highest to "
-                       "0."),
+        io.Combo.Input("unit", options=["percent", "sigma"], default="percent", display_name="unit of start and end",
+                       tooltip="percent runs from 0 (all noise) to 1 (none); sigma falls from the model's highest to 0."),
     ]
 
 

@@ -26,7 +26,8 @@ class Autoguidance(Strategy):
         io.Model.Input("weak_model", tooltip="A worse model of the same family. Loaded beside the first, so it needs "
                        "memory of its own."),
         number("share", 1.0, 0.0, 1.0, "How much of guidance comes from the weak model; the rest is CFG's, and both "
-               "together keep the strength of cfg. 1 computes no negative, 0 no weak model."),
+               "together keep the strength of cfg. 1 computes no negative, 0 no weak model.",
+               display_name="share of weak model"),
     ]
 
     @classmethod
@@ -49,9 +50,10 @@ class Classifier(Strategy):
         ClassifierType.Input("classifier", tooltip="What to guide towards, from a classifier node."),
         number("scale", 1.0, -1000.0, 1000.0, "How strongly to guide. 1 is Bayes' rule, and more is more certain; "
                "negative values avoid. 0 is off."),
-        io.Combo.Input("where", options=["x0", "x"], default="x0", tooltip="What the classifier sees. x0: the picture "
-                       "as the model expects it, for ordinary classifiers. x: the noisy latent, for a classifier that "
-                       "was trained on noise, as in the paper."),
+        io.Combo.Input("where", options=["x0", "x"], default="x0", display_name="where it looks",
+                       tooltip="What the classifier sees. x0: the picture as "
+                       "the model expects it, for ordinary classifiers. x: the noisy latent, for a classifier that was "
+                       "trained on noise, as in the paper."),
     ]
 
     @classmethod
@@ -65,3 +67,7 @@ class Classifier(Strategy):
             model = model.clone()
             model.set_additional_models(f"guidance_classifier_{uuid4().hex}", models)
         return model, partial(guidance.classifier, classifier, **knobs), {}
+
+    @classmethod
+    def acts_at_1(cls, model, knobs):
+        return True

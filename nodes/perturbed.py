@@ -18,7 +18,8 @@ class PAG(Strategy):
         "cannot look around. 1 row more in the same forward (3 with CFG, 2 at cfg 1); none where the scale is 0. UNets "
         "only."
     )
-    aliases = ["pag", "perturbed attention guidance", "PerturbedAttentionGuidance", "PerturbedAttention"]
+    aliases = ["pag", "perturbed attention guidance", "PerturbedAttentionGuidance", "PerturbedAttention", "structure",
+               "anatomy", "turbo", "lightning"]
     inputs = [
         number("scale", 3.0, -100.0, 100.0, "How strongly to guide. 3 is the paper's, for use without CFG; with CFG "
                "lower both. 0 is off and costs nothing."),
@@ -34,3 +35,7 @@ class PAG(Strategy):
         patched = model.clone()
         install(patched)
         return patched, partial(guidance.pag, layers, scale=scale, rescale=rescale), {}
+
+    @classmethod
+    def acts_at_1(cls, model, knobs):
+        return True

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 
 from .. import guidance
 from .bridge.guider import is_negative
-from .inputs import number, window
+from .inputs import number, used_when, window
 from .strategy import Strategy
 
 NO_FILE = "none"
@@ -32,8 +32,8 @@ class Negative(Strategy):
         io.Conditioning.Input("negative", tooltip="What should not be in the picture."),
         io.Combo.Input("mode", options=["plain", "weighted", "perp-neg"], default="plain",
                        tooltip="plain replaces the sampler's negative; the others come on top of it."),
-        number("weight", 1.0, -10.0, 10.0, "How strongly to push away (weighted, perp-neg). 0 is off and costs "
-               "nothing."),
+        number("weight", 1.0, -10.0, 10.0, "How strongly to push away (weighted, perp-neg). 0 is off and costs nothing.",
+               **used_when(mode=["weighted", "perp-neg"])),
         *when,
     ]
     recipes = {
@@ -46,6 +46,11 @@ class Negative(Strategy):
     def prepare(cls, model, negative, mode, **knobs):
         key = f"guidance_{uuid4().hex}"
         return model, partial(cls.recipes[mode], key, **knobs), {key: as_negative(negative)}
+
+    @classmethod
+    def acts_at_1(cls, model, knobs):
+        return knobs["mode"] != "plain"
+
 
 
 def as_negative(conditioning):
@@ -67,17 +72,19 @@ class Null(Strategy):
     when = window("Use it")
     inputs = [
         io.Combo.Input("null", options=["zeros", "empty prompt", "independent", "mean", "file"], default="zeros",
-                       tooltip="zeros: tokens and pooled embedding all 0. empty prompt: needs clip. independent: "
-                       "random tokens with the prompt's mean and deviation. mean: every token is the mean of the "
-                       "prompt's. file: a learned null, see embedding."),
+                       display_name="null prompt",
+                       tooltip="zeros: tokens and pooled embedding all 0. empty prompt: needs clip. independent: random "
+                       "tokens with the prompt's mean and deviation. mean: every token is the mean of the prompt's. "
+                       "file: a learned null, see embedding."),
         io.Int.Input("seed", default=0, min=0, max=2**63 - 1, control_after_generate=True,
-                     tooltip="independent only: which random tokens."),
-        io.Combo.Input("embedding", options=[NO_FILE], default=NO_FILE, tooltip="file only: a .safetensors in the "
+                     **used_when(null=["independent"]), tooltip="independent only: which random tokens."),
+        io.Combo.Input("embedding", options=[NO_FILE], default=NO_FILE, display_name="embedding file",
+                       **used_when(null=["file"]), tooltip="file only: a .safetensors in the "
                        "embeddings folder with what the text encoder would have put out: a tensor (tokens, width), and "
                        "one (width) for the pooled embedding if the model has it. For a textual inversion write "
                        "embedding:name in the negative prompt instead."),
         *when,
-        io.Clip.Input("clip", optional=True, tooltip="empty prompt only."),
+        io.Clip.Input("clip", optional=True, display_name="clip (for empty prompt)", tooltip="empty prompt only."),
     ]
 
     @classmethod
@@ -183,15 +190,19 @@ class CADS(Strategy):
         "prompt while the picture takes shape, none afterwards. Costs nothing. The paper measures it on "
         "class-conditional models; how much noise a text encoder bears has to be tried."
     )
-    aliases = ["cads", "condition annealed", "diversity", "variety", "noise conditioning"]
+    aliases = ["cads", "condition annealed", "diversity", "variety", "noise conditioning", "turbo", "lightning"]
     inputs = [
-        number("noise", 0.1, 0.0, 5.0, "How strong the noise is, in units of the deviation of the prompt's embedding. "
-               "The paper tries 0.025 to 0.25; more is more varied and less faithful. 0 is off."),
-        io.Float.Input("start", default=0.6, min=0.0, max=1.0, step=0.01, tooltip="tau1: the prompt is left alone when "
-                       "no more than this share of the run's time remains. 1 is off."),
-        io.Float.Input("full", default=0.9, min=0.0, max=1.0, step=0.01, tooltip="tau2: only noise is left of the "
-                       "prompt while at least this share remains."),
-        io.Float.Input("restore", default=1.0, min=0.0, max=1.0, step=0.01, tooltip="psi: how far to bring the "
+        number("noise", 0.1, 0.0, 5.0, "How strong the noise is, in units of the deviation of the prompt's embedding. The "
+               "paper tries 0.025 to 0.25; more is more varied and less faithful. 0 is off.",
+               display_name="noise on the prompt"),
+        io.Float.Input("start", default=0.6, min=0.0, max=1.0, step=0.01, display_name="start of noise (tau1)",
+                       tooltip="tau1: the prompt is left alone when no "
+                       "more than this share of the run's time remains. 1 is off."),
+        io.Float.Input("full", default=0.9, min=0.0, max=1.0, step=0.01, display_name="full noise (tau2)",
+                       tooltip="tau2: only noise is left of the prompt "
+                       "while at least this share remains."),
+        io.Float.Input("restore", default=1.0, min=0.0, max=1.0, step=0.01, display_name="restore spread (psi)",
+                       tooltip="psi: how far to bring the "
                        "embedding's mean and deviation back to what they were. Less is more varied, and riskier."),
         io.Int.Input("seed", default=0, min=0, max=2**63 - 1, control_after_generate=True,
                      tooltip="Which noise. Every picture of a batch has its own."),
@@ -203,3 +214,7 @@ class CADS(Strategy):
             raise ValueError(f"start is {start:g} and full is {full:g}; start has to be the smaller, because less time "
                              "remains then.")
         return model, partial(guidance.cads, start=start, full=full, **knobs), {}
+
+    @classmethod
+    def acts_at_1(cls, model, knobs):
+        return True

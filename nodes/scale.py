@@ -11,14 +11,15 @@ from .strategy import Strategy
 
 class CFG(Strategy):
     node_id = "GuidanceCFG"
-    title = "CFG (schedule, interval)"
+    title = "CFG"
     about = (
         "How strictly the picture follows the prompt, at each moment of the run. Outside the interval, and wherever "
         "the scale is 1, the negative is not computed: 1 row instead of 2. Guidance in the middle only keeps variety "
         "and natural colours at a higher scale. Applies to the whole chain, wherever it stands in it."
     )
-    aliases = ["cfg schedule", "cfg curve", "guidance interval", "limited interval", "guidance limiter", "skip uncond",
-               "dynamic cfg", "CFGOverride", "ScheduledCFGGuidance"]
+    aliases = ["cfg schedule", "variable cfg", "dynamic cfg", "cfg interval", "cfg curve", "cfg scale", "guidance scale",
+               "guidance interval", "limited interval", "guidance limiter", "skip uncond", "CFGOverride",
+               "ScheduledCFGGuidance"]
     when = window("Guide")
     inputs = [
         io.MultiType.Input(
@@ -61,10 +62,15 @@ class CFGPlusPlus(Strategy):
         "can make. Replaces the sampler's cfg at every step by the scale that makes an ordinary euler, ddim or "
         "euler_ancestral step a CFG++ step. 2 rows, like CFG. With other samplers it is an approximation, as strong."
     )
-    aliases = ["cfgpp", "cfg plus plus", "euler_cfg_pp", "manifold constrained"]
+    aliases = ["cfgpp", "cfg plus plus", "euler_cfg_pp", "manifold constrained", "natural colors", "few steps"]
     recipe = staticmethod(guidance.cfgpp)
     inputs = [number("strength", 0.6, 0.0, 4.0, "How strictly to follow the prompt. 0.6 resembles cfg 7.5 at 50 steps; "
                      "0 ignores the prompt; 1 and above suit few steps.")]
+
+    @classmethod
+    def acts_at_1(cls, model, knobs):
+        return True  # it replaces the scale
+
 
 
 class BetaCFG(Strategy):
@@ -78,10 +84,11 @@ class BetaCFG(Strategy):
     aliases = ["beta cfg", "adaptive scaling", "beta distribution", "cfg norm schedule"]
     recipe = staticmethod(guidance.beta_cfg)
     inputs = [
-        io.Float.Input("a", default=2.0, min=1.0, max=20.0, step=0.1, tooltip="The larger, the later guidance "
+        io.Float.Input("a", default=2.0, min=1.0, max=20.0, step=0.1, display_name="a (begins later)",
+                       tooltip="The larger, the later guidance "
                        "begins. 1 and 1 is a flat curve."),
-        io.Float.Input("b", default=3.0, min=1.0, max=20.0, step=0.1,
+        io.Float.Input("b", default=3.0, min=1.0, max=20.0, step=0.1, display_name="b (ends earlier)",
                        tooltip="The larger, the earlier guidance ends."),
         number("gamma", 1.0, 0.0, 2.0, "1 gives every push the same length, 0 leaves it the one it has. 0 with a "
-               "flat curve is plain CFG."),
+               "flat curve is plain CFG.", display_name="gamma (equal pushes)"),
     ]

@@ -14,7 +14,7 @@ from ..guidance.presets import preset as ready_made
 from ..guidance.schedule import Schedule, ScheduleError, parse
 from ..guidance.schedule_math import POINTWISE, combine, concatenate, reverse, shift
 from .bridge.noise_levels import percent_of
-from .inputs import ScheduleType, checked, number
+from .inputs import ScheduleType, checked, number, used_when
 from .plot import plot
 
 LOW, HIGH = -1000.0, 1000.0
@@ -92,25 +92,29 @@ class Preset(ScheduleNode):
                "exponential"]
     inputs = [
         io.Combo.Input("preset", options=PRESETS, default="linear up", tooltip="Its shape over the run."),
-        io.Float.Input("scale", default=7.5, min=LOW, max=HIGH, step=0.1, tooltip="The mean over the run; where "
-                       "powered cosine ends, where exponential begins, and interval's value inside."),
-        io.Float.Input("off", default=1.0, min=LOW, max=HIGH, step=0.1, tooltip="The value that does nothing: 1 for a "
-                       "cfg, 0 for PAG and everything else that is added."),
-        io.Float.Input("floor", default=3.0, min=LOW, max=HIGH, step=0.1, tooltip="clamp-linear is never less than "
-                       "this."),
-        io.Float.Input("power", default=4.0, min=0.1, max=20.0, step=0.1, tooltip="powered cosine: higher rises "
-                       "later."),
-        io.Float.Input("rate", default=0.693, min=-5.0, max=5.0, step=0.001, tooltip="exponential: grows by e to this; "
-                       "0.693 doubles."),
-        io.Float.Input("a", default=2.0, min=1.0, max=20.0, step=0.1, tooltip="beta: the larger, the later guidance "
-                       "begins."),
-        io.Float.Input("b", default=3.0, min=1.0, max=20.0, step=0.1, tooltip="beta: the larger, the earlier guidance "
-                       "ends."),
+        io.Float.Input("scale", default=7.5, min=LOW, max=HIGH, step=0.1, tooltip="The mean over the run; where powered cosine "
+                       "ends, where exponential begins, and interval's value inside."),
+        io.Float.Input("off", default=1.0, min=LOW, max=HIGH, step=0.1, display_name="off value",
+                       **used_when(preset=[name for name in PRESETS if name != "constant"]),
+                       tooltip="The value that does nothing: 1 for a cfg, 0 "
+                       "for PAG and everything else that is added."),
+        io.Float.Input("floor", default=3.0, min=LOW, max=HIGH, step=0.1, **used_when(preset=["clamp-linear"]),
+                       tooltip="clamp-linear is never less than this."),
+        io.Float.Input("power", default=4.0, min=0.1, max=20.0, step=0.1, **used_when(preset=["powered cosine"]),
+                       tooltip="powered cosine: higher rises later."),
+        io.Float.Input("rate", default=0.693, min=-5.0, max=5.0, step=0.001, **used_when(preset=["exponential"]),
+                       tooltip="exponential: grows by e to this; 0.693 "
+                       "doubles."),
+        io.Float.Input("a", default=2.0, min=1.0, max=20.0, step=0.1, display_name="a (begins later)",
+                       **used_when(preset=["beta"]), tooltip="beta: the larger, the later guidance begins."),
+        io.Float.Input("b", default=3.0, min=1.0, max=20.0, step=0.1, display_name="b (ends earlier)",
+                       **used_when(preset=["beta"]), tooltip="beta: the larger, the earlier guidance ends."),
         io.Float.Input("sigma_high", default=5.42, min=0.0, max=1000.0, step=0.01, round=False,
-                       tooltip="interval: guides from this noise level (included). 5.42 is for SD and SDXL; "
-                       "flow models: try 0.84."),
+                       **used_when(preset=["interval"]), tooltip="interval: guides from "
+                       "this noise level (included). 5.42 is for SD and SDXL; flow models: try 0.84."),
         io.Float.Input("sigma_low", default=0.28, min=0.0, max=1000.0, step=0.01, round=False,
-                       tooltip="interval: down to this one. 0.28 is for SD and SDXL; flow models: try 0.22."),
+                       **used_when(preset=["interval"]), tooltip="interval: down to this "
+                       "one. 0.28 is for SD and SDXL; flow models: try 0.22."),
     ]
 
     @classmethod
@@ -131,9 +135,11 @@ class Math(ScheduleNode):
                        tooltip="The first four take a and b at each moment; concatenate runs a, then b; the others use "
                        "a."),
         number("a", 1.0, LOW, HIGH, "A number, a schedule, a curve, or a list with a number for each step."),
-        number("b", 1.0, LOW, HIGH, "The second one. shift and reverse do not use it."),
-        io.Float.Input("amount", default=0.5, min=LOW, max=HIGH, step=0.01, tooltip="shift: how much later, in the "
-                       "unit of the schedule's axis. concatenate: where b begins, 0 to 1."),
+        number("b", 1.0, LOW, HIGH, "The second one. shift and reverse do not use it.",
+               **used_when(operation=[*POINTWISE, "concatenate"])),
+        io.Float.Input("amount", default=0.5, min=LOW, max=HIGH, step=0.01,
+                       **used_when(operation=["shift", "concatenate"]), tooltip="shift: how much later, in the unit of the "
+                       "schedule's axis. concatenate: where b begins, 0 to 1."),
     ]
 
     @classmethod
@@ -155,8 +161,9 @@ class Preview(io.ComfyNode):
         io.Combo.Input("scheduler", options=comfy.samplers.SCHEDULER_NAMES, tooltip="The KSampler's."),
         io.Int.Input("steps", default=20, min=1, max=1000, tooltip="The KSampler's."),
         io.Float.Input("denoise", default=1.0, min=0.01, max=1.0, step=0.01, tooltip="The KSampler's."),
-        io.Float.Input("off", default=1.0, min=LOW, max=HIGH, step=0.1, tooltip="The value that does nothing, and "
-                       "costs nothing: 1 for a cfg, 0 for PAG and everything else that is added."),
+        io.Float.Input("off", default=1.0, min=LOW, max=HIGH, step=0.1, display_name="off value",
+                       tooltip="The value that does nothing, and costs "
+                       "nothing: 1 for a cfg, 0 for PAG and everything else that is added."),
     ]
 
     @classmethod

@@ -23,6 +23,8 @@ class Strategy(io.ComfyNode):
     when: list[io.Input] = []  # those of the inputs that say when, which recipes take as one value, `window`
     category = "guidance"
     recipe: Callable  # of guidance/, from checked knobs to a Step
+    joins = False  # whether its prompts are read in the rows of the sampler's prompt
+    saves = False  # whether the node is there to leave out the negative
 
     def __init_subclass__(cls, **kwargs):
         """Have the host call `validate_inputs` with the knobs that may be schedules, and only with those: whatever
@@ -63,10 +65,9 @@ class Strategy(io.ComfyNode):
             knobs["window"] = Window(*(knobs.pop(input.id) for input in cls.when))
         patched, recipe, brought = cls.prepare(model, **knobs)
         node_id = getattr(cls.hidden, "unique_id", None)
-        schedules = tuple(
-            (knob, partial(cls.applied, knobs, knob)) for knob in knobs.values() if isinstance(knob, Schedule)
-        )
-        return io.NodeOutput(attach(patched, cls.title, recipe, brought, node_id, schedules))
+        schedules = tuple((knob, partial(cls.applied, knobs, knob)) for knob in knobs.values() if isinstance(knob, Schedule))
+        return io.NodeOutput(attach(patched, cls.title, recipe, brought, node_id=node_id, schedules=schedules,
+                                    acts_at_1=cls.acts_at_1(model, knobs), saves=cls.saves, joins=cls.joins))
 
     @classmethod
     def check(cls, knobs):
@@ -77,6 +78,11 @@ class Strategy(io.ComfyNode):
     def prepare(cls, model, **knobs):
         """From checked knobs to (model, recipe, further conditionings and models by key)."""
         return model, partial(cls.recipe, **knobs), {}
+
+    @classmethod
+    def acts_at_1(cls, model, knobs):
+        """Whether it does anything where the scale is 1, as it is with distilled models."""
+        return False
 
     @classmethod
     def applied(cls, knobs, schedule, moment):

@@ -1,9 +1,11 @@
 """Load the pack as ComfyUI does: by file, under a name of its own, and never through sys.path."""
 
+import gc
 import importlib.util
 import os
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -20,6 +22,13 @@ if "GUIDANCE_HOST" in os.environ:  # set by dev.py; without it only the pure tes
     args.disable_api_nodes = True
 
 
+def pytest_collection_finish(session):
+    """The host collects garbage whenever a model is gone, and each time looks through all that was ever imported,
+    which takes longer than most tests. What is there before the first test stays, so it need not be looked through."""
+    gc.collect()
+    gc.freeze()
+
+
 def pytest_sessionfinish(session):
     """A skipped test proves nothing: in CI it fails the run."""
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")  # parallel workers have none
@@ -33,3 +42,17 @@ def same_randomness():
     import torch
 
     torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def demo():
+    """The bundled model, and what tests ask of it."""
+    import torch
+    from pack.nodes.demo.model import load
+
+    model, clip, vae = load()
+    return SimpleNamespace(
+        model=model, clip=clip, vae=vae,
+        encode=lambda text: clip.encode_from_tokens_scheduled(clip.tokenize(text)),
+        noise=lambda n: torch.randn(n, 3, 32, 32, generator=torch.Generator().manual_seed(4)),
+    )

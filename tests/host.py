@@ -1,6 +1,7 @@
 """Real ComfyUI for tests: a tiny UNet with random weights as EPS, V or FLOW model, every guider, and a counter."""
 
 import asyncio
+from functools import partial
 
 import comfy.conds
 import comfy.latent_formats
@@ -60,6 +61,10 @@ def tiny_model(kind="eps", seed=0, family=TinyUNet):
     return comfy.model_patcher.ModelPatcher(model, CPU, CPU)
 
 
+def one_level(kind="eps", seed=0):
+    return tiny_model(kind, seed, OneLevelUNet)
+
+
 def prompt(seed, tokens=6, **values):
     """A CONDITIONING of random tokens."""
     generator = torch.Generator().manual_seed(1000 + seed)
@@ -82,9 +87,14 @@ def sample(model, cfg=7.0, sampler="euler", steps=6, batch=1, scheduler="normal"
                                disable_pbar=True, seed=seed, **more)
 
 
-def guided_by(guider, sampler="euler", steps=6, batch=1, image=None):
+def short(model, **how):
+    """A short run of a small picture."""
+    return sample(model, **{"steps": 4, "size": 8, **how})
+
+
+def guided_by(guider, sampler="euler", steps=6, batch=1, image=None, size=16):
     """The SamplerCustomAdvanced path."""
-    noise = latent(batch)
+    noise = latent(batch, size)
     sigmas = comfy.samplers.calculate_sigmas(guider.model_patcher.get_model_object("model_sampling"), "normal", steps)
     return guider.sample(noise, torch.zeros_like(noise) if image is None else image,
                          comfy.samplers.sampler_object(sampler), sigmas, disable_pbar=True, seed=3)
@@ -117,6 +127,9 @@ def perp_neg_guider(model, cfg=5.0, neg_scale=1.0, positive=POSITIVE, negative=N
     return guider
 
 
+CORE_GUIDERS = {"cfg": cfg_guider, "basic": basic_guider, "dual": dual_guider, "perp-neg": perp_neg_guider}
+
+
 class Counter:
     """Counts forwards and their rows (in units of the batch) on the way into the network."""
 
@@ -138,3 +151,31 @@ def node(cls, model, **knobs):
         if getattr(widget, "default", None) is not None:
             defaults[given.id] = widget.default
     return cls.execute(model, **{**defaults, **knobs}).result[0]
+
+
+# What a strategy needs besides its defaults.
+GIVEN = {
+    "GuidanceNegative": {"negative": prompt(7)},
+    "GuidanceAutoguidance": {"weak_model": one_level(seed=9)},
+    "GuidanceClassifier": {"classifier": lambda latents, sigma: -latents.flatten(1).cos().sum(1)},
+}
+
+
+def made(id, model, **knobs):
+    """What the strategy of this id makes of a model, with all that it needs."""
+    return node(NODES[id], model, **{**GIVEN.get(id, {}), **knobs})
+
+
+def counted_by(run, model, **how):
+    """What a run of the model gives and costs: (the finished latent, rows, calls)."""
+    counter = Counter(model, how.get("batch", 1))
+    answer = run(counter.model, **how)
+    return answer, counter.rows, counter.calls
+
+
+counted = partial(counted_by, short)
+
+
+def ranged(conditioning, start, end):
+    """In force from start to end, in percent."""
+    return [[tokens, {**values, "start_percent": start, "end_percent": end}] for tokens, values in conditioning]

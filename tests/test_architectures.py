@@ -1,20 +1,35 @@
-"""Models that are no image UNet: packed audio and video latents, and transformers that PAG cannot weaken yet."""
+"""The tiny models of every architecture, packed audio and video latents, and transformers that PAG cannot weaken yet."""
 
 import comfy.conds
-import comfy.latent_formats
 import comfy.model_base
-import comfy.model_patcher
 import comfy.nested_tensor
 import comfy.sample
-import comfy.supported_models_base
 import pytest
 import torch
-from comfy.ldm.modules.diffusionmodules.mmdit import OpenAISignatureMMDITWrapper
 from pack.nodes import STRATEGIES
 from pack.nodes.perturbed import PAG
 from pack.nodes.prompts import Negative
 from pack.nodes.scale import CFG, CFGPlusPlus
-from pack.tests.host import CPU, NEGATIVE, POSITIVE, node, prompt
+from pack.tests.architectures import ARCHITECTURES, patcher
+from pack.tests.host import NEGATIVE, POSITIVE, node, prompt
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES.values(), ids=ARCHITECTURES)
+def test_every_tiny_model_samples_and_reads_its_prompt(architecture):
+    """What the other tests rely on: finite numbers, every token and the mask matter, a batch is its samples."""
+    model = architecture.model()
+    one = architecture.sample(model)
+    assert one.isfinite().all()
+    assert (architecture.sample(model, positive=architecture.prompt(7)) - one).norm() > 1e-3 * one.norm()
+    # Lumina 2 gets a mask from its text encoder and does nothing with it.
+    if architecture.masked and architecture.base != "Lumina2":
+        masked = architecture.sample(model, positive=architecture.prompt(1, kept=5))
+        assert (masked - one).norm() > 1e-3 * one.norm()
+    noise = architecture.noise(2)
+    pair = architecture.sample(model, cfg=2.0, noise=noise)
+    if not noise.is_nested:
+        second = architecture.sample(model, cfg=2.0, noise=noise[1:])
+        torch.testing.assert_close(pair[1:], second, rtol=1e-3, atol=1e-3 * float(pair.std()))
 
 
 class TwoStreams(torch.nn.Module):
@@ -33,6 +48,9 @@ class TwoStreams(torch.nn.Module):
 
 
 class PackedModel(comfy.model_base.BaseModel):
+    def __init__(self, config, kind, device):
+        super().__init__(config, kind, device, TwoStreams)
+
     def extra_conds(self, **kwargs):
         shapes = kwargs.get("latent_shapes") or []
         out = super().extra_conds(**kwargs)
@@ -41,14 +59,8 @@ class PackedModel(comfy.model_base.BaseModel):
         return out
 
 
-class Config(comfy.supported_models_base.BASE):
-    unet_extra_config = {}
-    latent_format = comfy.latent_formats.LatentFormat
-
-
-def patcher(network, config, kind=PackedModel):
-    model = kind(Config(config), comfy.model_base.ModelType.FLOW, device=CPU, unet_model=network)
-    return comfy.model_patcher.ModelPatcher(model, CPU, CPU)
+def two_streams():
+    return patcher(PackedModel, {})
 
 
 def run(model, samples):
@@ -66,7 +78,7 @@ PACKED += [(CFG, {"start": 0.3, "end": 0.8}), (Negative, {"negative": prompt(7),
 @pytest.mark.parametrize("cls, knobs", PACKED, ids=lambda value: getattr(value, "node_id", ""))
 def test_packed_video_and_audio_are_guided_each_for_itself(cls, knobs):
     """A reduction over the pack would let one stream's norm decide about the other's."""
-    guided = node(cls, patcher(TwoStreams, {}), **knobs)
+    guided = node(cls, two_streams(), **knobs)
     video, audio = torch.randn(2, 4, 3, 5, 6), torch.randn(2, 2, 40)
     both = run(guided, comfy.nested_tensor.NestedTensor([video, audio])).unbind()
     for together, alone in zip(both, (run(guided, video), run(guided, audio))):
@@ -74,10 +86,6 @@ def test_packed_video_and_audio_are_guided_each_for_itself(cls, knobs):
 
 
 def test_a_model_without_unet_attention_is_refused_by_pag_in_one_sentence():
-    transformer = patcher(OpenAISignatureMMDITWrapper, {
-        "input_size": 8, "patch_size": 2, "in_channels": 4, "depth": 1, "adm_in_channels": 8, "num_patches": 16,
-        "pos_embed_max_size": 8, "context_embedder_config": {"target": "torch.nn.Linear",
-                                                             "params": {"in_features": 16, "out_features": 64}},
-    }, comfy.model_base.BaseModel)
+    transformer = ARCHITECTURES["sd3"].model()
     with pytest.raises(ValueError, match="GuidancePAG needs a UNet .* this model is a OpenAISignatureMMDITWrapper"):
         node(PAG, transformer)

@@ -9,12 +9,12 @@ import shutil
 import pytest
 import torch
 from comfy_extras.nodes_torch_compile import TorchCompileModel
-from pack.tests.host import NODES, OneLevelUNet, node, prompt, sample, tiny_model
+from pack.tests.host import NODES, node, one_level, prompt, sample
 
 
 @pytest.fixture(scope="module")
 def model():
-    return tiny_model("eps", family=OneLevelUNet)
+    return one_level()
 
 
 @pytest.fixture(autouse=True)

@@ -18,13 +18,15 @@ from pack.tests.host import (
     cfg_guider,
     latent,
     node,
+    one_level,
     perp_neg_guider,
     prompt,
-    tiny_model,
+    ranged,
 )
-from pack.tests.test_architectures import TwoStreams, patcher
+from pack.tests.measure import error
+from pack.tests.test_architectures import two_streams
 
-WEAK = tiny_model("eps", seed=9)
+WEAK = one_level(seed=9)
 STRATEGIES = {
     "CFG": ("GuidanceCFG", {"scale": "3"}),
     "interval": ("GuidanceCFG", {"start": 0.3, "end": 0.7}),
@@ -45,14 +47,7 @@ FOR_STREAMS = {  # weak models and PAG need a network; these tell apart what a s
     "Perp-Neg": ("GuidanceNegative", {"negative": prompt(7), "mode": "perp-neg"}),
 }
 every_guider = pytest.mark.parametrize("name", GUIDERS)
-MODEL = tiny_model("eps")
-alive = []  # where a clone of a loaded model is gone, the host collects garbage before the next run, which takes longer
-
-
-@pytest.fixture(scope="module", autouse=True)
-def nothing_stays():
-    yield
-    alive.clear()
+MODEL = one_level()
 
 
 def chain(*names):
@@ -70,10 +65,6 @@ def nothing(model):
     return node(NODES["GuidanceCFG"], model)
 
 
-def error(a, b):
-    return float((a - b).abs().max() / b.abs().max())
-
-
 def sentences(caplog, guider):
     """What was said about this guider."""
     return [r.message for r in caplog.records if r.levelno >= logging.WARNING and type(guider).__name__ in r.message]
@@ -81,7 +72,6 @@ def sentences(caplog, guider):
 
 def small(guider, steps=3, sampler="euler", noise=None):
     """A finished latent of 8 x 8."""
-    alive.append(guider)
     noise = latent(size=8) if noise is None else noise
     zeros = [torch.zeros_like(part) for part in (noise.unbind() if noise.is_nested else [noise])]
     sampling = guider.model_patcher.get_model_object("model_sampling")
@@ -161,7 +151,7 @@ def test_a_sampler_that_edits_guides_both_predictions_or_says_so(caplog):
 
 # ------------------------------------------------------------------------------------------------ of later hosts
 
-STREAMS = patcher(TwoStreams, {})
+STREAMS = two_streams()
 VIDEO, AUDIO = (torch.randn(*shape, generator=torch.Generator().manual_seed(8))
                 for shape in [(1, 4, 3, 5, 6), (1, 2, 40)])
 PACK = comfy.nested_tensor.NestedTensor([VIDEO, AUDIO])
@@ -207,10 +197,6 @@ def test_an_interval_saves_its_rows_with_a_scale_for_each_stream(audio):
 
 
 # ------------------------------------------------------------------------------------------------ prompts out of range
-
-def ranged(conditioning, start, end):
-    return [[tokens, {**values, "start_percent": start, "end_percent": end}] for tokens, values in conditioning]
-
 
 # NaN before, all
 @pytest.mark.parametrize("strategy", [None, "PAG", "Perp-CFG", "weighted"])

@@ -30,11 +30,14 @@ from pack.tests.host import (
     guided_by,
     latent,
     node,
+    one_level,
     perp_neg_guider,
     prompt,
+    ranged,
     sample,
     tiny_model,
 )
+from pack.tests.measure import close, far
 
 kinds = pytest.mark.parametrize("kind", TYPES)
 STRATEGIES = {"CFG": (CFG, {"scale": "3"}), "Negative": (Negative, {"negative": prompt(7), "mode": "weighted"}),
@@ -44,22 +47,14 @@ strategies = pytest.mark.parametrize("strategy", STRATEGIES)
 
 @pytest.fixture(scope="module")
 def model():
-    return tiny_model("eps")
-
-
-def close(a, b, relative):
-    assert float((a - b).abs().max() / b.abs().max()) <= relative
-
-
-def far(a, b):
-    assert float((a - b).abs().max() / b.abs().max()) > 1e-2
+    return one_level()
 
 
 # ------------------------------------------------------------------------------------------------ neutrality
 
 @kinds
 def test_an_empty_chain_is_no_pack_bit_for_bit(kind):
-    model = tiny_model(kind)
+    model = one_level(kind)
     assert torch.equal(sample(attach(model, "nothing", Step)), sample(model))
 
 
@@ -80,7 +75,7 @@ if hasattr(core, "CFGOverride"):
 
     @kinds
     def test_an_interval_is_cores_cfg_override_outside_it(kind):
-        model, override = tiny_model(kind), core.CFGOverride.execute
+        model, override = one_level(kind), core.CFGOverride.execute
         cores = override(override(model, 1.0, 0.0, 0.2).result[0], 1.0, 0.7, 1.0).result[0]
         close(sample(node(CFG, model, start=0.2, end=0.7), steps=20), sample(cores, steps=20), 1e-6)
 
@@ -93,7 +88,7 @@ def test_an_interval_of_two_fifths_costs_28_rows_in_20_steps(model):
 
 @kinds
 def test_an_interval_in_sigma_is_the_same_interval_in_percent(kind):
-    model = tiny_model(kind)
+    model = one_level(kind)
     sampling = model.get_model_object("model_sampling")
     high, low = (float(sampling.percent_to_sigma(p)) for p in (0.25, 0.65))
     percent = node(CFG, model, start=0.25, end=0.65)
@@ -105,7 +100,7 @@ def test_an_interval_in_sigma_is_the_same_interval_in_percent(kind):
 @kinds
 @pytest.mark.parametrize("strength", [0.6, 1.0])
 def test_cfgpp_with_plain_euler_is_cores_euler_cfg_pp(kind, strength):
-    model = tiny_model(kind)
+    model = one_level(kind)
     ours = sample(node(CFGPlusPlus, model, strength=strength), sampler="euler", steps=20)
     close(ours, sample(model, cfg=strength, sampler="euler_cfg_pp", steps=20), 1e-5)
 
@@ -120,7 +115,7 @@ def test_cfgpp_is_as_strong_with_every_sampler_as_with_the_first_order_one_of_it
     """The mean scale of a run. Between grid points it was twice that, and with noise of their own again twice."""
     scales, plan = [], Run.plan
     monkeypatch.setattr(Run, "plan", lambda run, *where: (moments := plan(run, *where), scales.append(moments[0].combined))[0])
-    model = node(CFGPlusPlus, tiny_model(kind))
+    model = node(CFGPlusPlus, one_level(kind))
 
     def mean(sampler):
         scales.clear()
@@ -180,10 +175,10 @@ def test_pag_perturbs_only_its_rows_and_layers(model):
         assert all(not torch.equal(answer, other) for other in answers[:i])
 
 
-def test_attention_over_a_single_token_is_its_own_identity(model):
+def test_attention_over_a_single_token_is_its_own_identity():
     """At 2x2 the middle block sees one token, whose attention is already the identity."""
-    tiny = node(PAG, model, layers="middle")
-    close(sample(tiny, size=2), sample(model, size=2), 1e-5)
+    model = tiny_model()
+    close(sample(node(PAG, model, layers="middle"), size=2), sample(model, size=2), 1e-5)
 
 
 def test_pag_twice_with_the_same_layers_is_one_row(model):
@@ -192,7 +187,8 @@ def test_pag_twice_with_the_same_layers_is_one_row(model):
     assert counter.rows == 18
 
 
-def test_a_layer_that_does_not_exist_is_refused_with_those_that_do(model):
+def test_a_layer_that_does_not_exist_is_refused_with_those_that_do():
+    model = tiny_model()
     with pytest.raises(ValueError, match=r"no self-attention layer 'middle.1'; it has input.1.0, input.3.0, middle.0.0"):
         node(PAG, model, layers="middle.1")
     with pytest.raises(ValueError, match="at least one layer"):
@@ -248,7 +244,7 @@ def guiders(model):
 
 
 def dual_model_guider(model, cfg=5.0):
-    guider = core.Guider_DualModel(model, tiny_model("eps", seed=1))
+    guider = core.Guider_DualModel(model, one_level(seed=1))
     guider.set_conds(POSITIVE, NEGATIVE)
     guider.set_cfg(cfg)
     return guider
@@ -275,18 +271,19 @@ def test_pag_is_cores_pag_under_every_guider_in_one_call(model, name):
     close(ours, cores, 2e-4)
 
 
+@pytest.fixture(scope="module")
+def unguided(model):
+    return {name: guided_by(guider) for name, guider in guiders(model).items()}
+
+
 @pytest.mark.parametrize("name", ROWS)
 @strategies
-def test_every_strategy_runs_under_every_guider(model, name, strategy):
+def test_every_strategy_runs_under_every_guider_and_acts_where_there_is_a_negative(model, name, strategy, unguided):
     cls, knobs = STRATEGIES[strategy]
-    assert guided_by(guiders(node(cls, model, **knobs))[name]).isfinite().all()
-
-
-@pytest.mark.parametrize("name", [name for name in ROWS if name != "BasicGuider"])
-@strategies
-def test_every_strategy_acts_under_every_guider_with_a_negative(model, name, strategy):
-    cls, knobs = STRATEGIES[strategy]
-    far(guided_by(guiders(node(cls, model, **knobs))[name]), guided_by(guiders(model)[name]))
+    answer = guided_by(guiders(node(cls, model, **knobs))[name])
+    assert answer.isfinite().all()
+    if name != "BasicGuider":
+        far(answer, unguided[name])
 
 
 @pytest.mark.parametrize("nested", [False, True])
@@ -321,13 +318,9 @@ if TWO_MODELS:
 
 # ------------------------------------------------------------------------------------------------ conditionings
 
-def ranged(conditioning, start, end):
-    return [[tokens, {**values, "start_percent": start, "end_percent": end}] for tokens, values in conditioning]
-
-
 @kinds
 def test_a_negative_out_of_its_range_is_no_guidance_and_not_guidance_from_black(kind):
-    model = tiny_model(kind)
+    model = one_level(kind)
     guided = attach(model, "nothing", Step)
     late = sample(guided, negative=ranged(NEGATIVE, 0.5, 1.0), steps=12)
     close(late, sample(node(CFG, model, start=0.5, end=1.0), steps=12), 1e-5)
@@ -389,12 +382,17 @@ def test_image_to_image_and_inpainting(model, strategy):
     assert painted.isfinite().all()
 
 
-@strategies
-@pytest.mark.parametrize("kind", TYPES)
+@kinds
 @pytest.mark.parametrize("sampler", ["heun", "dpmpp_2m_sde", "euler_cfg_pp", "dpm_2_ancestral"])
-def test_samplers_and_model_types(strategy, kind, sampler):
-    cls, knobs = STRATEGIES[strategy]
-    assert sample(node(cls, tiny_model(kind), **knobs), sampler=sampler, steps=3, size=8).isfinite().all()
+@pytest.mark.parametrize("chain", [("CFG", "Negative", "PerpCFG", "PAG"), ("PAG", "CFGPlusPlus", "Negative")], ids="+".join)
+def test_samplers_and_model_types(chain, kind, sampler):
+    model = guided = one_level(kind)
+    for strategy in chain:
+        cls, knobs = STRATEGIES[strategy]
+        guided = node(cls, guided, **knobs)
+    answer, plain = (sample(m, sampler=sampler, steps=3, size=8) for m in (guided, model))
+    assert answer.isfinite().all()
+    far(answer, plain)
 
 
 @strategies
@@ -516,19 +514,12 @@ def test_a_step_cache_does_not_take_the_perturbed_prediction_for_the_prompts(mod
     ours, plain = sample(counter.model, steps=12), sample(cached(model), steps=12)
     far(ours, plain)
 
-    def error(a, b):
+    def apart(a, b):
         return float((a - b).norm() / b.norm())
 
     # The cache is an approximation; it may cost PAG no more than it costs CFG.
-    assert error(ours, sample(guided, steps=12)) < 1.5 * error(plain, sample(model, steps=12))
+    assert apart(ours, sample(guided, steps=12)) < 1.5 * apart(plain, sample(model, steps=12))
     assert not any("had no effect" in r.message for r in caplog.records)
 
 
 # ------------------------------------------------------------------------------------------------ what it says
-
-def test_the_run_is_described_in_one_line(model, caplog):
-    caplog.set_level(logging.INFO, "comfyui-guidance")
-    sample(node(CFG, model, start=0.3, end=0.7), steps=20)
-    (line,) = [r.message for r in caplog.records if r.message.startswith("Guidance: ")]
-    assert line.startswith("Guidance: 20 steps, 28 rows: cfg 1 for 6 (sigma 14.6 to ")
-    assert "cfg 7 for 8 (sigma " in line

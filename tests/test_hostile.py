@@ -7,36 +7,23 @@ from types import SimpleNamespace
 
 import comfy.model_management
 import folder_paths
+import pack.nodes
 import pytest
 import torch
 from comfy_api.latest import io
 from comfy_extras.nodes_hypertile import HyperTile
 from comfy_extras.nodes_tomesd import TomePatchModel
 from pack.guidance.schedule import Schedule, parse
-from pack.tests.host import NODES, OneLevelUNet, node, prompt, tiny_model
-from pack.tests.host import sample as sample_as_given
+from pack.tests.host import NODES, made, one_level
+from pack.tests.host import short as sample
 from safetensors.torch import save_file
 
-GIVEN = {
-    "GuidanceNegative": {"negative": prompt(7), "mode": "weighted"},
-    "GuidanceAutoguidance": {"weak_model": tiny_model("eps", seed=9, family=OneLevelUNet)},
-    "GuidanceClassifier": {"classifier": lambda latents, sigma: -latents.flatten(1).cos().sum(1)},
-}
-STRATEGIES = {id: cls for id, cls in NODES.items() if cls.define_schema().inputs[0].id == "model" and hasattr(cls, "check")}
+STRATEGIES = {cls.node_id: cls for cls in pack.nodes.STRATEGIES}
 
 
 @pytest.fixture(scope="module")
 def model():
-    return tiny_model("eps", family=OneLevelUNet)
-
-
-def sample(model, **how):
-    """A short run of a small picture."""
-    return sample_as_given(model, **{"steps": 4, "size": 8, **how})
-
-
-def made(id, model, **knobs):
-    return node(NODES[id], model, **{**GIVEN.get(id, {}), **knobs})
+    return one_level()
 
 
 def assert_one_sentence(error, *words):
@@ -84,12 +71,13 @@ def test_with_a_page_every_schedule_runs_and_the_page_is_told_what_was_applied(i
     first = widget.default if isinstance(widget.default, float) else 5.0
     last = first + 0.4 if first + 0.4 <= high else max(first - 0.4, low)
     text = f"0:{first}, 3:{round(last, 3)} steps"
-    answer = sample(made(id, model, **{given.id: from_node(text, "12")}))
+    more = {"mode": "weighted"} if id == "GuidanceNegative" else {}
+    answer = sample(made(id, model, **{given.id: from_node(text, "12"), **more}))
     rows = told(page, "12")
     assert [row["step"] for row in rows] == [0, 1, 2, 3]
     assert [row["value"] for row in rows] == pytest.approx([parse(text).value(step) for step in range(4)], rel=1e-6)
     json.dumps(page, allow_nan=False)
-    assert torch.equal(answer, sample(made(id, model, **{given.id: text})))
+    assert torch.equal(answer, sample(made(id, model, **{given.id: text, **more})))
 
 
 def test_a_page_that_listens_to_three_schedules_at_once(model, page):

@@ -13,34 +13,25 @@ import torch
 from comfy.patcher_extension import WrappersMP
 from pack import guidance
 from pack.guidance.core import State, Timeline
-from pack.tests.host import NODES, Counter, OneLevelUNet, cfg_guider, guided_by, latent, node, prompt, tiny_model
-from pack.tests.host import sample as sample_as_given
-
-GIVEN = {
-    "GuidanceNegative": {"negative": prompt(7), "mode": "weighted"},
-    "GuidanceAutoguidance": {"weak_model": tiny_model("eps", seed=9, family=OneLevelUNet)},
-    "GuidanceClassifier": {"classifier": lambda latents, sigma: -latents.flatten(1).cos().sum(1)},
-}
-STRATEGIES = [id for id, cls in NODES.items() if cls.define_schema().inputs[0].id == "model" and hasattr(cls, "check")]
+from pack.nodes import STRATEGIES
+from pack.tests.host import (
+    NODES,
+    Counter,
+    cfg_guider,
+    counted,
+    guided_by,
+    latent,
+    made,
+    node,
+    one_level,
+)
+from pack.tests.host import short as sample
+from pack.tests.measure import off
 
 
 @pytest.fixture(scope="module")
 def model():
-    return tiny_model("eps", family=OneLevelUNet)
-
-
-def sample(model, **how):
-    """A short run of a small picture."""
-    return sample_as_given(model, **{"steps": 4, "size": 8, **how})
-
-
-def made(id, model, **knobs):
-    return node(NODES[id], model, **{**GIVEN.get(id, {}), **knobs})
-
-
-def off(answer, right, without):
-    """How wrong an answer is, as a share of the effect: that of the right answer on the one without it."""
-    return float((answer - right).norm() / (right - without).norm())
+    return one_level()
 
 
 def post(model, function):
@@ -233,7 +224,7 @@ if hasattr(core, "CFGOverride"):  # hosts before 0.29 have none
         "PAG": ("GuidancePAG", {}),  # 0.00
         "Rescale": ("GuidanceRescale", {}),  # 0.00
         "perp-neg": ("GuidanceNegative", {"mode": "perp-neg"}),  # 1.34
-        "weighted": ("GuidanceNegative", {}),  # 0.00
+        "weighted": ("GuidanceNegative", {"mode": "weighted"}),  # 0.00
         "Autoguidance": ("GuidanceAutoguidance", {}),  # 2.09
         "half Autoguidance": ("GuidanceAutoguidance", {"share": 0.5}),  # 1.93
     }
@@ -273,16 +264,11 @@ if hasattr(core, "CFGOverride"):  # hosts before 0.29 have none
 # ------------------------------------------------------------------------------------------------ scales first
 
 
-def counted(model, **how):
-    counter = Counter(model)
-    return sample(counter.model, **how), counter.rows
-
-
 def both_orders(model, one, other, **how):
     """(answer, rows) with `one` first on the wire, and with `other` first."""
     first = made(other[0], made(one[0], model, **one[1]), **other[1])
     second = made(one[0], made(other[0], model, **other[1]), **one[1])
-    return counted(first, **how), counted(second, **how)
+    return counted(first, **how)[:2], counted(second, **how)[:2]
 
 
 CFG, CFGPP = "GuidanceCFG", "GuidanceCFGPlusPlus"
@@ -310,7 +296,7 @@ def test_no_strategy_is_lost_to_a_scale_that_is_set_after_it(name, model):
 
 
 def test_a_scale_after_autoguidance_asks_the_weak_model(model):
-    weak = Counter(tiny_model("eps", seed=9, family=OneLevelUNet))
+    weak = Counter(one_level(seed=9))
     guided = node(NODES["GuidanceAutoguidance"], model, weak_model=weak.model)
     answer = sample(node(NODES[CFG], guided, scale="2.5"), cfg=1.0)
     assert weak.calls == 4  # 0 before
@@ -323,15 +309,15 @@ def test_the_curve_of_beta_cfg_is_on_the_scale_that_is_set(model):
     assert torch.equal(sample(node(NODES[CFG], guided, scale="7.5"), cfg=3.0), right)  # the curve was lost before
 
 
-@pytest.mark.parametrize("id", [id for id in STRATEGIES if id not in (CFG, CFGPP)])
+@pytest.mark.parametrize("id", [cls.node_id for cls in STRATEGIES if cls.node_id not in (CFG, CFGPP)])
 def test_wherever_the_scale_is_set_the_answer_is_the_same(id, model):
-    setter = (CFG, {"scale": "5", "end": 0.7})
-    (first, rows), (second, others) = both_orders(model, (id, {}), setter, cfg=1.0)
+    setter, more = (CFG, {"scale": "5", "end": 0.7}), {"mode": "weighted"} if id == "GuidanceNegative" else {}
+    (first, rows), (second, others) = both_orders(model, (id, more), setter, cfg=1.0)
     assert rows == others  # beta-CFG lost its curve, Autoguidance took 7 rows instead of 4 before
     assert torch.equal(first, second)
 
 
-TITLES = {CFG: "CFG (schedule, interval)", CFGPP: "CFG++"}
+TITLES = {CFG: "CFG", CFGPP: "CFG++"}
 
 
 @pytest.mark.parametrize("order", [(CFG, CFGPP), (CFGPP, CFG)], ids=["CFG++ last", "CFG last"])
@@ -373,7 +359,7 @@ BETWEEN = {
 
 @pytest.mark.parametrize("kind, sampler", BETWEEN)
 def test_between_grid_points_cfgpp_has_the_gain_of_the_step(kind, sampler):
-    guided = node(NODES[CFGPP], tiny_model(kind, family=OneLevelUNet))
+    guided = node(NODES[CFGPP], one_level(kind))
     sigmas = comfy.samplers.calculate_sigmas(guided.get_model_object("model_sampling"), "normal", 10)
     gains = [scale for _, scale in scales(guided, BETWEEN[kind, sampler], sigmas)]
     grid = sigmas.tolist()

@@ -24,6 +24,7 @@ from pack.tests.host import (
     sample,
     tiny_model,
 )
+from pack.tests.measure import error
 
 MODEL = tiny_model("eps")
 OTHER = prompt(7)
@@ -45,10 +46,6 @@ FAINT = {
     "two negatives": lambda model: negative(negative(model, weight=1e-9), EMPTY, weight=1e-9),
 }
 faint = pytest.mark.parametrize("chained", FAINT.values(), ids=FAINT)
-
-
-def error(a, b):
-    return float((a - b).abs().max() / b.abs().max())
 
 
 def small(model, **how):

@@ -160,7 +160,7 @@ def test_what_the_help_page_says_an_interval_saves(model):
 @pytest.mark.parametrize("schedule", [parse("0:7.5, 0.5:6, 1:1"), 3.0, parse("14:-5, 1:2 step sigma"), [1.0, 2.0, 3.0]])
 def test_the_preview_draws_any_schedule(model, schedule):
     image = Preview.execute(schedule=schedule, model=model, scheduler="normal", steps=5, denoise=1.0, off=1.0).result[0]
-    assert image.shape == (1, 480, 960, 3) and 0 <= float(image.min()) and float(image.max()) <= 1
+    assert image.shape == (1, 720, 960, 3) and 0 <= float(image.min()) and float(image.max()) <= 1
     assert len(np.unique(image[0].numpy().reshape(-1, 3), axis=0)) > 20
 
 

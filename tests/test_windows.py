@@ -10,34 +10,27 @@ from pack.tests.host import (
     NEGATIVE,
     NODES,
     Counter,
-    OneLevelUNet,
     basic_guider,
     guided_by,
     node,
+    one_level,
     prompt,
+    ranged,
     sample,
-    tiny_model,
 )
+from pack.tests.measure import off
 
 WINDOWS = 3  # over a width of 16
 
 
 @pytest.fixture(scope="module")
 def model():
-    return tiny_model("eps", family=OneLevelUNet)
+    return one_level()
 
 
 def in_windows(model, fuse="pyramid"):
     """Windows of 8, 4 of which overlap. The host puts the place before each window in front of it, so the model sees 9."""
     return ContextWindowsManualNode.execute(model, 8, 4, "standard_static", 1, False, fuse, 3, False).result[0]
-
-
-def off(answer, right, without):
-    return float((answer - right).norm() / (right - without).norm())
-
-
-def ranged(conditioning, start, end):
-    return [[tokens, {**values, "start_percent": start, "end_percent": end}] for tokens, values in conditioning]
 
 
 def seen_shapes(model):
@@ -82,13 +75,13 @@ def test_a_guider_without_negative_does_not_break_samplers_that_read_it(model):
 @pytest.mark.parametrize("share", [1.0, 0.5])
 def test_a_weak_model_predicts_in_the_same_windows(share, model):
     main, mains = seen_shapes(model)
-    weak, weaks = seen_shapes(tiny_model("eps", seed=9, family=OneLevelUNet))
+    weak, weaks = seen_shapes(one_level(seed=9))
     sample(node(NODES["GuidanceAutoguidance"], in_windows(main), weak_model=weak, share=share), cfg=2.1)
     assert weaks == mains  # {(4, 16, 16)} instead of {(4, 16, 8), (4, 16, 9)} before
 
 
 def test_the_models_own_twin_as_weak_model_is_no_guidance(model):
-    twin = tiny_model("eps", family=OneLevelUNet)
+    twin = one_level()
     answer = sample(node(NODES["GuidanceAutoguidance"], in_windows(model), weak_model=twin), cfg=5.0)
     alone = sample(in_windows(model), cfg=1.0)  # 0.35 of the effect of cfg 5 off before
     assert off(answer, alone, sample(in_windows(model), cfg=5.0)) < 1e-4

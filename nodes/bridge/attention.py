@@ -10,6 +10,7 @@ from itertools import groupby
 import torch
 
 from ...guidance.core import Perturbed
+from .joined import JOINED
 from .rows import ROWS
 
 INSTALLED = "guidance_attention"  # in the model's transformer_options
@@ -81,7 +82,10 @@ def perturbs(branch, layer):
 
 
 def narrowed(options, group):
-    return {**options, "cond_or_uncond": [options["cond_or_uncond"][i] for i in group], ROWS: None}
+    fewer = {"cond_or_uncond": [options["cond_or_uncond"][i] for i in group], ROWS: None}
+    if options.get(JOINED) is not None:
+        fewer[JOINED] = options[JOINED].only(group)
+    return {**options, **fewer}
 
 
 def layer_name(options):

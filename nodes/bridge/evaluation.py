@@ -9,18 +9,8 @@ import comfy.utils
 import torch
 
 from ...guidance.core import UNCOND, Perturbed, Prompt, Weak, begin
-from .guider import (
-    active,
-    coverage,
-    embedded,
-    has_scale_pair,
-    is_prompt,
-    name_of,
-    negative_of,
-    places,
-    reaches_all,
-    stand_ins,
-)
+from .guider import active, coverage, embedded, has_scale_pair, is_prompt, negative_of, reaches_all
+from .joined import JOINED, Nag, beside, join, together
 from .rows import Label, Labels, arranged, labelled
 
 RUN = "guidance_run"  # in model_options: the run that they belong to; without one, a batch is left as it is
@@ -35,10 +25,11 @@ class Evaluation:
     """
 
     def __init__(self, run, moments, x):
-        asked = frozenset().union(*(moment.asked for moment in moments))
-        skip = all(moment.skip for moment in moments)
-        self.run, self.x = run, x
-        self.moments = [replace(moment, asked=asked, skip=skip) for moment in moments]
+        self.run, self.x, self.moments = run, x, moments
+        if len(moments) > 1:
+            asked = frozenset().union(*(moment.asked for moment in moments))
+            skip = all(moment.skip for moment in moments)
+            self.moments = [replace(moment, asked=asked, skip=skip) for moment in moments]
         if not self.in_range(self.moment.uncond):
             self.moments = [replace(moment, uncond=UNCOND) for moment in self.moments]
         elif self.negative is not None and hasattr(run.guider, "uncond_model_patcher"):
@@ -69,7 +60,7 @@ class Evaluation:
 
     def batch(self, executor, conds, timestep, model_options):
         """One batch of the guider's; the first one carries our entries too."""
-        cond_at, uncond_at = places(self.run.guider, conds)
+        cond_at, uncond_at, stand_ins = self.run.layout(conds)
         first = self.base is None and self.against is None
         if self.base is None and cond_at is not None:
             self.base = conds[cond_at]
@@ -78,7 +69,9 @@ class Evaluation:
         used = [self.edit(cond) for cond in conds]
         perturbed, prompts = self.added(cond_at, uncond_at) if first else ([], [])
         entries = arranged(used, perturbed, prompts, cond_at, uncond_at)
-        own = self.fill(conds, used, self.compute(executor, entries, self.x, timestep, model_options), timestep)
+        own = self.compute(executor, entries, self.x, timestep, model_options)
+        if stand_ins:
+            own = self.fill(stand_ins, used, own, timestep)
         if self.cond is None and cond_at is not None:
             self.cond = own[cond_at]
         if self.uncond is None and uncond_at is not None:
@@ -123,17 +116,40 @@ class Evaluation:
             made = cond
             if self.negative is not None and (cond is self.against or cond is negative_of(self.run.guider)):
                 made = self.negative
-            elif self.moment.embed is not None and is_prompt(self.run.guider, cond):
-                made = embedded(cond, self.moment.embed, len(self.x))
-                if made is None:
-                    made = cond
-                    self.run.say_once("The prompt was not changed: this model does not read it through cross-attention.")
+            elif is_prompt(self.run.guider, cond):
+                made = self.with_others(self.embedded(cond))
             self.edited[id(cond)] = made
         return self.edited[id(cond)]
+
+    def embedded(self, cond):
+        """A prompt with the embedding that the plan wants."""
+        if self.moment.embed is None:
+            return cond
+        made = embedded(cond, self.moment.embed, len(self.x))
+        if made is None:
+            self.run.say_once("The prompt was not changed: this model does not read it through cross-attention.")
+        return cond if made is None else made
+
+    def with_others(self, cond):
+        """A prompt with the tokens of the other prompts that the plan wants in the same row."""
+        wish, prompts = self.moment.beside, self.run.prompts
+        negative = prompts[wish.negative][0] if wish.negative and self.in_range(Prompt(wish.negative)) else None
+        pushed = [(prompts[key][0], weight) for key, weight in wish.pushed if self.in_range(Prompt(key))]
+        if negative is None and not pushed:
+            return cond
+        network, numbers = self.run.network, Nag(wish.scale, wish.tau, wish.alpha)
+        return [
+            join(entry, network, negative, *together(pushed), numbers,
+                 uuid=self.run.uuids.setdefault((wish, entry.get("uuid")), uuid.uuid4()))
+            for entry in cond
+        ]
 
     def compute(self, executor, entries, x, timestep, model_options):
         """The predictions of the guider's own entries; those of ours are kept."""
         labels, conds = Labels(label for label, _ in entries), [cond for _, cond in entries]
+        if self.moment.beside:
+            conds = [cond and [entry if JOINED in entry["model_conds"] else beside(entry, self.run.network) for entry in cond]
+                     for cond in conds]
         if any(label.branch is not None for label in labels.labels):
             conds, model_options = labelled(labels, conds, model_options)
         out = executor(self.run.guider.inner_model, conds, x, timestep, model_options)
@@ -144,18 +160,18 @@ class Evaluation:
                 self.run.perturbed[label.branch] = self.run.perturbed.get(label.branch, False) or label.branch in labels.perturbed
         return [prediction for label, prediction in zip(labels.labels, out) if label.branch is None]
 
-    def fill(self, conds, used, predictions, timestep):
+    def fill(self, stand_ins, used, predictions, timestep):
         """The host predicts zeros where a conditioning is missing, out of its range or does not reach, and guidance
         would push away from them. Here the prediction of another conditioning takes their place."""
         filled, sigma = list(predictions), self.moment.sigma
-        for i, others in stand_ins(self.run.guider, conds).items():
+        for i, (name, others) in stand_ins.items():
             absent = [not used[j] or not active(used[j], sigma) for j in (i, *others)]
             other = next((predictions[j] for j, missing in zip(others, absent[1:]) if not missing), None)
             if other is None:
                 continue
             if absent[0]:
                 filled[i] = other.clone()
-                self.unguided |= name_of(self.run.guider, conds[i]) == "empty_negative_prompt" and absent[1]
+                self.unguided |= name == "empty_negative_prompt" and absent[1]
             elif not reaches_all(used[i]):
                 other = self.branches.pop(UNCOND, other)
                 filled[i] = torch.where(coverage(used[i], self.x, timestep), predictions[i], other)
@@ -163,8 +179,8 @@ class Evaluation:
 
     # ------------------------------------------------------------------------------------------------ the answer
 
-    def advance(self, pieces, args):
-        """The answer after a stretch of the chain. args: what the host tells a post-cfg function."""
+    def advance(self, links, args):
+        """The answer after a stretch of the chain, these links. args: what the host tells a post-cfg function."""
         if self.unguided and self.states is None:
             args = {**args, "denoised": args["cond_denoised"]}  # PerpNegGuider's own is NaN then
         denoised = args["denoised"]
@@ -173,7 +189,12 @@ class Evaluation:
         else:  # as other packs have left it
             self.states = [replace(state, denoised=stream.float())
                            for state, stream in zip(self.states, self.streams(denoised))]
-        self.states = [apply(state) for apply, state in zip(pieces, self.states)]
+        for i in links:
+            for stream, steps in enumerate(self.run.streams):
+                before, after = self.states[stream], steps[i].apply(self.states[stream])
+                if after is not before:
+                    self.states[stream] = after
+                    self.run.report.applied(i)
         answers = [state.denoised.to(denoised.dtype) for state in self.states]
         return answers[0] if len(answers) == 1 else comfy.utils.pack_latents(answers)[0]
 

@@ -43,7 +43,7 @@ def read_scales(guider, streams, step, say_once):
 def number(value, step):
     if isinstance(value, (list, tuple)) and value:  # one for each step
         value = value[min(step, len(value) - 1)]
-    return float(value) if isinstance(value, Real) or (isinstance(value, torch.Tensor) and value.numel() == 1) else None
+    return float(value) if isinstance(value, (float, int, Real)) or (isinstance(value, torch.Tensor) and value.numel() == 1) else None
 
 
 def planned_values(guider, moments, negative):
@@ -113,9 +113,15 @@ def name_of(guider, cond):
     return next((name for name, other in guider.conds.items() if other is cond), None)
 
 
-def places(guider, conds):
-    """(which entry of a batch is cond, which is uncond); None for one that is not there."""
+def layout(guider, conds):
+    """(which entry of a batch is cond, which is uncond, which may have to be stood in for by which); None for one that
+    is not there. The last: {entry: (its name, the entries that may stand in, the best first)}"""
     names = [None if cond is None else name_of(guider, cond) for cond in conds]
+    prompt, against = places(guider, conds, names)
+    return prompt, against, stand_ins(guider, conds, names, prompt, against)
+
+
+def places(guider, conds, names):
     pair = pair_name(guider)
     prompt = names.index(pair) if pair in names else None
     if prompt is None:
@@ -126,18 +132,15 @@ def places(guider, conds):
     return prompt, against
 
 
-def stand_ins(guider, conds):
-    """{which entry of a batch may have to be stood in for: which others may stand in, the best first}"""
-    names = [None if cond is None else name_of(guider, cond) for cond in conds]
+def stand_ins(guider, conds, names, prompt, against):
     found = {
-        i: [names.index(other) for other in STAND_INS[name] if other in names]
+        i: (name, [names.index(other) for other in STAND_INS[name] if other in names])
         for i, name in enumerate(names) if name in STAND_INS
     }
-    prompt, against = places(guider, conds)
     if prompt is not None and against is not None:
-        found.setdefault(against, [prompt])
+        found.setdefault(against, (names[against], [prompt]))
     if len(conds) == 2 and conds[1] is None and negative_of(guider) is None:  # a guider that has no negative at all
-        found[1] = [0]
+        found[1] = (None, [0])
     return found
 
 
@@ -147,7 +150,9 @@ def active(cond, sigma):
 
 
 def in_range(entry, sigma):
-    return "default" in entry or (
+    if "default" in entry or not ("timestep_start" in entry or "timestep_end" in entry):
+        return True
+    return (
         sigma <= _float32(entry.get("timestep_start", float("inf")))
         and sigma >= _float32(entry.get("timestep_end", float("-inf")))
     )

@@ -20,7 +20,6 @@ from comfy.patcher_extension import WrappersMP
 from ...guidance.core import Recipe
 from ...guidance.schedule import Schedule
 from .evaluation import RUN
-from .report import report
 from .rows import told_apart
 from .run import Run
 
@@ -41,8 +40,11 @@ class Link(NamedTuple):
     recipe: Recipe
     prompts: Mapping[str, list | Callable]
     models: Mapping[str, ModelPatcher]
-    node_id: str | None
+    node_id: str | None = None
     schedules: tuple[tuple[Schedule, Callable], ...] = ()  # its knobs that change over the run; see page.py
+    acts_at_1: bool = True  # whether it does anything where the scale is 1
+    saves: bool = False  # whether it is there to leave out the negative
+    joins: bool = False  # whether its prompts are read in the rows of the guider's prompts
 
 
 class Stretch:
@@ -57,10 +59,10 @@ class Stretch:
         return args["denoised"] if run is None else run.answer(self, args)
 
 
-def attach(model, name, recipe, brought=None, node_id=None, schedules=()):
+def attach(model, name, recipe, brought=None, **more):
     """A clone of the model whose chain ends with one more strategy. The model that came in is not changed.
 
-    brought: the prompts and models of the Link, by their keys.
+    brought: the prompts and models of the Link, by their keys. more: its further fields.
     """
     models = {key: value for key, value in (brought or {}).items() if isinstance(value, ModelPatcher)}
     prompts = {key: value for key, value in (brought or {}).items() if key not in models}
@@ -75,7 +77,7 @@ def attach(model, name, recipe, brought=None, node_id=None, schedules=()):
     others = patched.model_options.get(POST_CFG, [])
     if not others or not isinstance(others[-1], Stretch):
         patched.set_model_sampler_post_cfg_function(Stretch(len(links)))
-    patched.model_options[CHAIN] = (*links, Link(name, recipe, prompts, models, node_id, schedules))
+    patched.model_options[CHAIN] = (*links, Link(name, recipe, prompts, models, **more))
     return patched
 
 
@@ -88,14 +90,13 @@ def outer_sample(executor, noise, latent_image, sampler, sigmas, *args, **kwargs
     check_hooks(options)
     stretches = [function for function in options.get(POST_CFG, []) if isinstance(function, Stretch)]
     run = Run(guider, options[CHAIN], stretches, sampler, sigmas, kwargs.get("latent_shapes") or [noise.shape])
-    options[RUN] = run
+    options[RUN] = options["transformer_options"][RUN] = run
     # First of all, so that whatever looks at the rows of a forward finds them told apart.
     tellers = options["transformer_options"]["wrappers"][WrappersMP.APPLY_MODEL]
     options["transformer_options"]["wrappers"][WrappersMP.APPLY_MODEL] = {CHAIN: tellers[CHAIN], **tellers}
     options[POST_CFG] = [*options.get(POST_CFG, []), run.end_answer]
     if options.get("context_handler") is not None:
         options["context_handler"] = AcrossWindows(options["context_handler"])
-    report(run)
     with run:
         return executor(noise, latent_image, sampler, sigmas, *args, **kwargs)
 
@@ -154,6 +155,8 @@ class AcrossWindows:
 
 
 def apply_model(executor, x, t, c_concat=None, c_crossattn=None, control=None, transformer_options={}, **conds):
+    if RUN in transformer_options:
+        transformer_options[RUN].called(x)
     return executor(x, t, c_concat, c_crossattn, control, told_apart(transformer_options), **conds)
 
 

@@ -1,4 +1,4 @@
-"""Say in one line what a chain will do in this run: on the log, and under the last node of the chain."""
+"""What a chain will do in a run and what it did: a line on the log before and after, and under each node its own."""
 
 import logging
 from itertools import groupby
@@ -8,32 +8,121 @@ from .page import harmless, server
 
 log = logging.getLogger("comfyui-guidance")
 
-MOST_SPANS = 4  # a scale that changes at every step is told by its ends
+MOST_SPANS = 4  # a scale that changes at every step is told by its range
+AT_1 = ("NAG, Push a word away, a Negative prompt that is weighted or perp-neg, PAG, momentum guidance, classifier guidance, CADS, or a CFG node "
+        "with a scale above 1 for part of the run")
 
 
-@harmless
-def report(run):
-    setters = [link.name for link in run.links if link.recipe().sets is not unchanged]
-    if len(setters) > 1:
-        run.say_once(f"{', '.join(setters[:-1])} and {setters[-1]} each set the scale; {setters[-1]} wins, as the last one.")
-    text = describe(run)
-    log.info("Guidance: %s", text)
-    host, node_id = server(), run.links[-1].node_id
-    if node_id is not None and hasattr(host, "send_progress_text"):
-        host.send_progress_text(text, node_id)
+class Report:
+    """What each link of a run's chain did, and what the run cost."""
+
+    def __init__(self, run):
+        self.run, self.steps = run, len(run.timeline.sigmas) - 1
+        self.step = 0  # of the evaluation under way
+        self.scales = {}  # by step, the scale in force
+        self.acted = [set() for _ in run.links]  # the steps at which each link changed something
+        self.spared = [set() for _ in run.links]  # the steps at which each took the negative out
+        self.asked = [0] * len(run.links)  # the rows that each asked for
+        self.evaluations = self.rows = self.calls = 0
+
+    # ------------------------------------------------------------------------------------------------ while it runs
+
+    def begun(self, step, moment):
+        self.step, self.scales[step] = step, moment.combined
+        self.evaluations += 1
+
+    def planned(self, i, before, after):
+        """A link has changed the plan."""
+        if before.needs != after.needs or before.combined != after.combined or before.embed is not after.embed or before.beside != after.beside:
+            self.acted[i].add(self.step)
+        self.asked[i] += len(after.asked - before.asked)
+        if after.uncond not in after.needs and before.uncond in before.needs:
+            self.spared[i].add(self.step)
+
+    def applied(self, i):
+        """A link has changed the answer."""
+        self.acted[i].add(self.step)
+
+    def called(self, rows):
+        """The network was called."""
+        self.rows, self.calls = self.rows + rows, self.calls + 1
+
+    # ------------------------------------------------------------------------------------------------ the lines
+
+    @harmless
+    def before(self):
+        run = self.run
+        steps = [link.recipe() for link in run.links]
+        setters = [link.name for link, step in zip(run.links, steps) if step.sets is not unchanged]
+        if len(setters) > 1:
+            run.say_once(f"{', '.join(setters[:-1])} and {setters[-1]} each set the scale; {setters[-1]} wins, as the last one.")
+        plan = chain(*steps).plan
+        moments = [plan(moment) for moment in run.timeline.moments(run.scales[0])]
+        self.promised = sum(moment.rows for moment in moments)
+        text = f"{self.names()}: {spans([m.combined for m in moments])}; {self.steps} steps, {self.promised} rows planned."
+        unguided = all(moment.combined == 1 for moment in moments)
+        idle = [link for link in run.links if unguided and not link.acts_at_1]
+        if idle:
+            text += f" Idle at cfg 1: {', '.join(dict.fromkeys(short(link.name) for link in idle))}; what acts there: {AT_1}."
+        log.info("Guidance: %s", text)
+        for link in idle:
+            tell(link, f"Idle at cfg 1. What acts there: {AT_1}.")
+        if run.links[-1] not in idle:
+            tell(run.links[-1], text)
+
+    @harmless
+    def after(self):
+        if not self.evaluations:
+            return
+        text = f"{self.names()}: {spans(list(self.scales.values()))}; {self.rows} rows in {self.calls} calls, {self.promised} planned."
+        for link, spared in zip(self.run.links, self.spared):
+            if spared and link.saves:
+                text += f" {short(link.name)}: {self.where(spared, 'no negative')}."
+        if self.calls > self.evaluations and "context_handler" not in self.run.guider.model_options:
+            text += " The host could not put all rows into one call (prompts of unequal length, or memory)."
+        log.info("Guidance: %s", text)
+        for i, link in enumerate(self.run.links):
+            tell(link, self.deeds(i) if i + 1 < len(self.run.links) else f"{self.deeds(i)}\nChain: {text}")
+
+    def names(self):
+        return ", ".join(short(link.name) for link in self.run.links)
+
+    def deeds(self, i):
+        """What one link did, in one sentence."""
+        link, step = self.run.links[i], self.run.streams[0][i]
+        if not self.acted[i]:
+            alone = not link.acts_at_1 and all(scale == 1 for scale in self.scales.values())
+            return f"Idle: cfg was 1 throughout. What acts there: {AT_1}." if alone else "Changed nothing in this run."
+        if step.sets is not unchanged or step.limits is not unchanged and not link.saves:
+            return f"In force: {spans(list(self.scales.values()))}."
+        if self.spared[i] and link.saves:
+            return f"Left the negative out: {self.where(self.spared[i], 'it was left out')}."
+        rows = f", {self.asked[i]} rows" if self.asked[i] else ""
+        return f"Acted at {len(self.acted[i])} of {self.steps} steps{rows}."
+
+    def where(self, steps, what):
+        first, count = min(steps), len(steps)
+        tail = steps == set(range(first, self.steps))
+        return f"{what} from step {first + 1} of {self.steps} on" if tail else f"{what} at {count} of {self.steps} steps"
 
 
-def describe(run):
-    """For example: `20 steps, 28 rows: cfg 1 for 5 (sigma 14.6 to 5.8), cfg 7.5 for 8 (sigma 4.6 to 0.33), ...`"""
-    plan = chain(*(link.recipe() for link in run.links)).plan
-    moments = [plan(moment) for moment in run.timeline.moments(run.scales[0])]
-    spans = [list(group) for _, group in groupby(moments, key=lambda m: (f"{m.combined:.3g}", m.rows))]
-    if len(spans) > MOST_SPANS:
-        spans = [moments]
-    return f"{len(moments)} steps, {sum(m.rows for m in moments)} rows: " + ", ".join(map(_span, spans))
+def spans(scales):
+    """For example: `cfg 1 for 5 steps, 7.5 for 8, 1 for 7`, or its range: `cfg 1 to 8`"""
+    runs = [(scale, len(list(group))) for scale, group in groupby(f"{scale:.3g}" for scale in scales)]
+    if len(runs) == 1:
+        return f"cfg {runs[0][0]}"
+    if len(runs) > MOST_SPANS:
+        return f"cfg {min(scales):.3g} to {max(scales):.3g}"
+    (scale, steps), *others = runs
+    return ", ".join([f"cfg {scale} for {steps} {'step' if steps == 1 else 'steps'}", *(f"{scale} for {steps}" for scale, steps in others)])
 
 
-def _span(moments):
-    first, last = moments[0], moments[-1]
-    scales = " to ".join(dict.fromkeys(f"{moment.combined:.3g}" for moment in (first, last)))
-    return f"cfg {scales} for {len(moments)} (sigma {first.sigma:.3g} to {last.sigma:.3g})"
+def short(name):
+    return name.split(" (")[0]
+
+
+def tell(link, text):
+    """Under the link's node on the page, where there is one."""
+    host = server()
+    if link.node_id is not None and hasattr(host, "send_progress_text"):
+        host.send_progress_text(text, link.node_id)

@@ -4,15 +4,18 @@ import copy
 import logging
 from contextlib import contextmanager
 from functools import lru_cache
+from itertools import chain
 
 import comfy.sampler_helpers
 import comfy.samplers
 
-from ...guidance.core import Timeline, chain
+from ...guidance.core import Timeline, unchanged
 from .evaluation import Evaluation
-from .guider import bypasses_planning, having, planned_values, prompts_of, read_scales, without
+from .guider import bypasses_planning, having, layout, planned_values, prompts_of, read_scales, without
+from .joined import refusal
 from .noise_levels import evaluations_of, landing_of, percent_of, space_of
 from .page import Page
+from .report import Report
 from .weak_model import WeakModel
 
 log = logging.getLogger("comfyui-guidance")
@@ -25,12 +28,14 @@ class Run:
         self.guider, self.links, self.shapes = guider, links, shapes
         # Packed latents (video with audio) are guided stream by stream, so each has steps of its own.
         self.streams = [[link.recipe() for link in links] for _ in shapes]
-        self.plans = [chain(*steps).plan for steps in self.streams]
         ends = [stretch.first for stretch in stretches[1:]] + [len(links)]
-        self.pieces = {
-            stretch: [chain(*steps[stretch.first:end]).apply for steps in self.streams]
-            for stretch, end in zip(stretches, ends)
-        }
+        self.pieces = {stretch: range(stretch.first, end) for stretch, end in zip(stretches, ends)}
+        # What there is to plan, in the order in which a chain plans: (which link, its function), stream by stream.
+        self.planners = [
+            [(i, plan) for part in ("sets", "limits", "asks") for i, step in enumerate(steps)
+             if (plan := getattr(step, part)) is not unchanged]
+            for steps in self.streams
+        ]
         self.prompts = {
             key: given(guider.conds) if callable(given) else comfy.sampler_helpers.convert_cond(given)
             for link in links for key, given in link.prompts.items()
@@ -40,6 +45,7 @@ class Run:
         }
         self.evaluation = None  # planned and not yet answered
         self.calling = self.answered = False  # within a call of the guider; whether that call had an answer
+        self.conds, self.layouts = None, {}
         self.values = {}  # what the guider has been given for this call
         self.uuids, self.said, self.perturbed = {}, set(), {}
         self.bypassed = bypasses_planning(guider)
@@ -54,13 +60,14 @@ class Run:
             evaluations=evaluations_of(sampler),
         )
         self.scales = read_scales(guider, len(shapes), 0, self.say_once)  # the guider's own, at the last evaluation
-        self.page = Page(self)
+        self.page, self.report = Page(self), Report(self)
 
     def __enter__(self):
-        return self
+        self.report.before()
 
     def __exit__(self, *_):
         self.page.finish()
+        self.report.after()
         for branch, happened in self.perturbed.items():
             if not happened:
                 self.say_once(f"Attention guidance had no effect: none of {', '.join(sorted(branch.layers))} asked for the "
@@ -89,6 +96,8 @@ class Run:
             self.prompts[key] = made[key]
             shared = [entry for entry in self.guider.conds.get("positive", []) if entry.get("control_apply_to_uncond")]
             comfy.samplers.apply_empty_x_to_equal_area(shared, made[key], "control", lambda conds, i: conds[i])
+        self.conds = self.guider.conds
+        self.check_joined()
         try:
             for model in self.weak.values():
                 model.begin(self.guider, noise, sigmas, inputs)
@@ -97,20 +106,42 @@ class Run:
             for model in self.weak.values():
                 model.end()
 
+    @property
+    def network(self):
+        return self.guider.inner_model.diffusion_model
+
+    def check_joined(self):
+        """Raises ValueError where a prompt cannot be read in the row of another one."""
+        for link in self.links:
+            if link.joins:
+                entries = [*chain.from_iterable(prompts_of(self.guider).values()), *chain.from_iterable(
+                    self.prompts[key] for key in link.prompts)]
+                sentence = refusal(self.guider.model_patcher, entries)
+                if sentence is not None:
+                    raise ValueError(f"{link.name}: {sentence}")
+
     def plan(self, sigma, scale=None):
         """A Moment for each stream of the latent. scale: where the guider's own does not count."""
         scales = self.scales if scale is None else [scale] * len(self.shapes)
         shares = [1.0 if scales[0] == 1 else (scale - 1) / (scales[0] - 1) for scale in scales]
-        return [
-            plan(self.timeline.moment(sigma, scale, share)) for plan, scale, share in zip(self.plans, scales, shares)
-        ]
+        moments = []
+        for planners, scale, share in zip(self.planners, scales, shares):
+            moment = self.timeline.moment(sigma, scale, share)
+            for i, plan in planners:
+                before, moment = moment, plan(moment)
+                if moment is not before:
+                    self.report.planned(i, before, moment)
+            moments.append(moment)
+        return moments
 
     def begin(self, x, timestep):
         """Plan an evaluation. Here is the one read from the device, before the forward."""
         sigma = float(timestep[0])
+        step = self.report.step = int(self.timeline.locate(sigma))
         if not self.calling:  # within a call the guider has the scales that the chain has chosen
-            self.scales = read_scales(self.guider, len(self.shapes), int(self.timeline.locate(sigma)), self.say_once)
+            self.scales = read_scales(self.guider, len(self.shapes), step, self.say_once)
         self.evaluation = Evaluation(self, self.plan(sigma), x)
+        self.report.begun(step, self.evaluation.moment)
         self.page.planned(self.evaluation.moments[0])
         return self.evaluation
 
@@ -140,6 +171,15 @@ class Run:
             return executor(self.guider.inner_model, conds, x, timestep, model_options)
         return self.evaluation.batch(executor, conds, timestep, model_options)
 
+    def layout(self, conds):
+        """Which entry of a batch is what; see guider.layout."""
+        if self.guider.conds is not self.conds:  # somebody has put others in for this call
+            return layout(self.guider, conds)
+        key = (*map(id, conds),)  # the lists live as long as the run
+        if key not in self.layouts:
+            self.layouts[key] = layout(self.guider, conds)
+        return self.layouts[key]
+
     def answer(self, stretch, args):
         """What one stretch of the chain makes of the answer so far; args: what the host tells a post-cfg function."""
         evaluation = self.evaluation or self.begin(args["input"], args["sigma"])
@@ -165,6 +205,10 @@ class Run:
         for pieces in self.pieces.values():
             args["denoised"] = evaluation.advance(pieces, args)
         return args["denoised"]
+
+    def called(self, x):
+        """The network is called with these rows."""
+        self.report.called(x.shape[0] // self.shapes[0][0])
 
     def say_once(self, sentence):
         if sentence not in self.said:

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from comfy_api.latest import io
 
-from ..inputs import ClassifierType, checked
+from ..inputs import ClassifierType, checked, choices_by
 from . import judge
 
 ATTRIBUTES = judge.CHOICES._asdict()
@@ -16,7 +16,8 @@ WORDS = list(dict.fromkeys(word for choices in judge.CHOICES for word in choices
 class DemoClassifier(io.ComfyNode):
     inputs = [
         io.Combo.Input("attribute", options=list(ATTRIBUTES), default="color", tooltip="What to look at."),
-        io.Combo.Input("value", options=WORDS, default="red", tooltip="What it should be."),
+        io.Combo.Input("value", options=WORDS, default="red", **choices_by(attribute=ATTRIBUTES),
+                       tooltip="What it should be."),
     ]
 
     @classmethod
@@ -26,7 +27,7 @@ class DemoClassifier(io.ComfyNode):
             display_name="Guidance Demo Classifier",
             category="guidance/more",
             description="A small classifier for the pictures of the demo model, to try classifier guidance with.",
-            search_aliases=["judge", "classifier"],
+            search_aliases=["judge", "classifier", "example classifier"],
             inputs=cls.inputs,
             outputs=[ClassifierType.Output()],
         )

@@ -126,6 +126,7 @@ class DemoModel(io.ComfyNode):
             description="A tiny text-to-image model that comes with this pack: 32x32 pixels, prompts such as "
                         "'a small red circle on blue'. It makes an image in well under a second on a CPU, to try "
                         "out what guidance does.",
+            search_aliases=["example model", "test model", "tiny model", "toy model", "sample model"],
             inputs=cls.inputs,
             outputs=[io.Model.Output(), io.Clip.Output(), io.Vae.Output()],
         )

@@ -14,7 +14,9 @@ dev = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(dev)
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-FRONTEND = os.environ.get("GUIDANCE_FRONTEND")
+NEWER = "1.58.1"  # a page that the host does not pin yet, and that people may have
+# The pages that every test sees, and those that only the tests marked with newer_page see as well.
+PAGES, ALSO = ([os.environ["GUIDANCE_FRONTEND"]], []) if os.environ.get("GUIDANCE_FRONTEND") else ([None], [NEWER])
 
 
 def missing():
@@ -28,10 +30,14 @@ def missing():
 
 
 class Server(dev.Server):
-    """The page's own settings and, if asked for, another version of the page."""
+    """With the host's own page, or with the release of it that is named."""
+
+    def __init__(self, *given, page=None, **named):
+        super().__init__(*given, **named)
+        self.page = page
 
     def flags(self):
-        return super().flags() + (["--front-end-root", str(frontend(FRONTEND))] if FRONTEND else [])
+        return super().flags() + (["--front-end-root", str(frontend(self.page))] if self.page else [])
 
 
 def frontend(version):

@@ -2,6 +2,7 @@
 
 import json
 import os
+from math import sin
 from pathlib import Path
 
 import pytest
@@ -36,10 +37,8 @@ class Editor:
 
     def at(self, u, v):
         """A place in the plot, 0..1 from the left and from the bottom."""
-        return self.js("""const svg = editor.querySelector('svg')
-            const place = new DOMPoint(36 + more[0] * (svg.clientWidth - 50), 14 + (1 - more[1]) * (svg.clientHeight - 36))
-            const { x, y } = place.matrixTransform(svg.getScreenCTM())
-            return [x, y]""", [u, v])
+        return self.js("""const box = editor.querySelector('.box').getBoundingClientRect()
+            return [box.x + more[0] * box.width, box.y + (1 - more[1]) * box.height]""", [u, v])
 
     def drag(self, index, dx, dy, steps=8):
         x, y = self.center(".point", index)
@@ -48,6 +47,9 @@ class Editor:
         self.page.mouse.move(x + dx, y + dy, steps=steps)
         self.page.mouse.up()
         settle(self.page)
+        # A newer page takes what is there 50 ms after a change as the state to come back to, be it in the middle of the
+        # next drag. No hand is that fast; a test is.
+        self.page.evaluate("() => new Promise(done => setTimeout(done, 60))")
 
     @property
     def text(self):
@@ -133,12 +135,13 @@ def undo(page, key="z"):
 # ---- the value
 
 def test_it_is_there_and_the_text_is_the_only_value(page, editor):
-    assert editor.js("return [editor.querySelectorAll('.point').length, editor.querySelector('.curve').getAttribute('d').length > 100]") == [3, True]
+    assert editor.js("return [editor.querySelectorAll('.point').length, editor.querySelector('.curve').getAttribute('d').split('L').length >= 3]") == [3, True]
     assert page.locator(".guidance-schedule").count() == 1
     assert saved(page)["nodes"][0]["widgets_values"] == [START]
     assert prompt(page)[str(editor.id)]["inputs"] == {"schedule": START}
 
 
+@pytest.mark.newer_page
 def test_a_drag_is_the_value_everywhere(page, editor):
     editor.drag(1, 0, -30)
     text = editor.text
@@ -150,6 +153,7 @@ def test_a_drag_is_the_value_everywhere(page, editor):
         assert page.locator(f"[data-node-id='{editor.id}'] input[type=text], [data-node-id='{editor.id}'] input:not([type])").first.input_value() == text
 
 
+@pytest.mark.newer_page
 def test_a_point_stays_under_the_pointer_at_any_zoom(page, editor):
     for zoom in (0.6, 1.5):
         page.evaluate("zoom => { app.canvas.ds.scale = zoom; app.canvas.ds.offset = [20, 20]; app.canvas.setDirty(true, true) }", zoom)
@@ -160,6 +164,7 @@ def test_a_point_stays_under_the_pointer_at_any_zoom(page, editor):
         assert editor.center(".point", 1) == pytest.approx((x + 30, y + 12), abs=2)
 
 
+@pytest.mark.newer_page
 def test_click_adds_and_right_click_removes(page, editor):
     page.mouse.click(*editor.at(0.25, 0.25))
     editor.has(editor.text)
@@ -171,6 +176,88 @@ def test_click_adds_and_right_click_removes(page, editor):
         page.mouse.click(*editor.center(".point", 0), button="right")
         editor.until("return editor.querySelectorAll('.point').length === more", count)
     assert editor.text == "1"
+
+
+@pytest.mark.newer_page
+def test_a_drag_keeps_to_the_range_shown_unless_ctrl_is_held(page, editor):
+    editor.drag(2, 0, 40)
+    assert editor.text == "0:7.5, 0.5:6, 1:0"
+    editor.drag(0, -40, -200)
+    assert editor.text == "0:8, 0.5:6, 1:0"
+    settle(page)
+    page.keyboard.down("Control")
+    editor.drag(2, 0, 40)
+    page.keyboard.up("Control")
+    x, y = map(float, editor.text.split(", ")[2].split(":"))
+    assert x == 1 and y < -1
+    left, top, right, bottom = editor.js("const r = editor.querySelector('.box').getBoundingClientRect(); return [r.left, r.top, r.right, r.bottom]")
+    x, y = editor.center(".point", 2)
+    assert left - 1 <= x <= right + 1 and top - 1 <= y <= bottom + 1
+
+
+def test_a_press_outside_the_box_is_no_point(page, editor):
+    for u, v in ((0.3, -0.1), (0.3, 1.08), (-0.06, 0.4), (1.05, 0.5)):
+        page.mouse.click(*editor.at(u, v))
+    settle(page)
+    assert editor.text == START
+
+
+@pytest.mark.parametrize("zoom", [0.5, 1, 2])
+def test_a_press_takes_hold_of_a_point_within_12_pixels_at_any_zoom(page, editor, zoom):
+    page.evaluate("zoom => { app.canvas.ds.scale = zoom; app.canvas.ds.offset = [0, 0]; app.canvas.setDirty(true, true) }", zoom)
+    editor.until("const box = JSON.stringify(editor.getBoundingClientRect()); const same = box === window.box; window.box = box; return same")
+    settle(page)
+    x, y = editor.center(".point", 1)
+    page.mouse.click(x, y + 11)
+    editor.until("return editor.querySelectorAll('input')[0].value === '0.5'")
+    assert editor.text == START
+    page.mouse.click(x + 14, y)
+    editor.until("return editor.querySelectorAll('.point').length === 4")
+
+
+@pytest.mark.newer_page
+def test_escape_takes_a_drag_back(page, editor):
+    for place, count in ((editor.center(".point", 1), 3), (editor.at(0.25, 0.25), 4)):
+        page.mouse.move(*place)
+        page.mouse.down()
+        page.mouse.move(place[0] + 20, place[1] + 30, steps=4)
+        editor.until("return node.widgets[0].value !== more[0] && editor.querySelectorAll('.point').length === more[1]", [START, count])
+        page.keyboard.press("Escape")
+        editor.has(START)
+        page.mouse.move(place[0] + 30, place[1] + 10)
+        page.mouse.up()
+        settle(page)
+        assert editor.text == START
+    editor.drag(1, 0, -30)  # nothing of it is left, not even a step to undo
+    undo(page)
+    editor.has(START)
+
+
+def test_a_finger_adds_moves_and_removes(page, editor):
+    def touch(kind, x, y):
+        editor.js("""const [kind, clientX, clientY] = more
+            editor.querySelector('svg').dispatchEvent(new PointerEvent(kind, { clientX, clientY, pointerId: 1, pointerType: 'touch', bubbles: true, cancelable: true }))""", [kind, x, y])
+
+    editor.js("editor.querySelector('svg').setPointerCapture = () => {}")  # there is no finger
+    x, y = editor.at(0.25, 0.25)
+    touch("pointerdown", x, y)
+    touch("contextmenu", x, y)  # a finger that stays
+    touch("pointermove", x, y - 10)
+    touch("pointerup", x, y - 10)
+    editor.until("return editor.querySelectorAll('.point').length === 4")
+    editor.find(".cells button").click()
+    editor.has(START)
+    assert editor.js("return document.activeElement.getAttribute('aria-label')") == "Point 2 of 3"
+
+
+def test_a_full_schedule_takes_no_more_points(page, editor):
+    text = ", ".join(f"{i / 1100:.6f}:{i % 7}" for i in range(1000))
+    editor.js("const w = node.widgets[0]; w.value = more; w.callback(w.value)", text)
+    editor.has(text)
+    settle(page)
+    page.mouse.click(*editor.at(0.97, 0.97))
+    editor.until("return editor.querySelector('.note').textContent.includes('at most 1000')")
+    assert editor.text == text
 
 
 def test_shift_snaps_to_the_grid(page, editor):
@@ -198,13 +285,13 @@ def test_exact_numbers_are_typed(page, editor):
 
 def test_the_range_grows_with_the_value_and_can_be_set(page, editor):
     def high():
-        return editor.js("return [...editor.querySelectorAll('text')].map(t => Number(t.textContent)).reduce((a, b) => Math.max(a, b))")
+        return editor.js("return [...editor.querySelectorAll('text')].map(t => Number(t.textContent)).filter(Number.isFinite).reduce((a, b) => Math.max(a, b))")
 
     assert high() == 8
-    editor.drag(0, 0, -14)
-    assert float(editor.text.split(",")[0].split(":")[1]) > 8
+    editor.drag(0, 0, -60)
+    assert editor.text.startswith("0:8,")
     settle(page)
-    assert high() >= float(editor.text.split(",")[0].split(":")[1]) - 2
+    assert high() == 10
     editor.find("input", 3).fill("30")
     page.keyboard.press("Enter")
     editor.until("return [...editor.querySelectorAll('text')].some(t => t.textContent === '30')")
@@ -239,7 +326,7 @@ def test_text_is_copied_and_pasted(page, editor):
     editor.has("0:2, 0.4:3 step")
     page.evaluate("navigator.clipboard.writeText('no schedule')")
     editor.find("button", 1).click()
-    editor.until("return editor.querySelector('.note.wrong')")
+    editor.until("return editor.matches('.wrong')")
     assert editor.text == "0:2, 0.4:3 step"
     editor.find("button", 0).click()
     page.wait_for_function("async () => (await navigator.clipboard.readText()) === '0:2, 0.4:3 step'")
@@ -248,15 +335,16 @@ def test_text_is_copied_and_pasted(page, editor):
 
 def test_a_text_that_means_nothing_is_said_and_the_last_curve_stays(page, editor):
     editor.js("const w = node.widgets[0]; w.value = '0:7.5, 0.5'; w.callback(w.value)")
-    editor.until("return editor.querySelector('.note.wrong')?.textContent.includes('ends where a colon')")
+    editor.until("return editor.matches('.wrong') && editor.querySelector('.note').textContent.includes('ends where a colon')")
     assert editor.js("return editor.querySelectorAll('.point').length") == 3
     editor.js("const w = node.widgets[0]; w.value = '0:1, 1:2'; w.callback(w.value)")
     editor.has("0:1, 1:2")
-    assert editor.js("return editor.querySelector('.note.wrong')") is None
+    editor.until("return !editor.matches('.wrong')")
 
 
 # ---- undo
 
+@pytest.mark.newer_page
 def test_each_drag_is_one_step_to_undo_and_the_editor_lives_on(page, editor):
     editor.drag(1, 0, -30)
     first = editor.text
@@ -276,6 +364,7 @@ def test_each_drag_is_one_step_to_undo_and_the_editor_lives_on(page, editor):
     editor.has(first)
 
 
+@pytest.mark.newer_page
 def test_every_kind_of_edit_is_one_step_to_undo(page, editor):
     def added():
         page.mouse.click(*editor.at(0.25, 0.25))
@@ -304,6 +393,7 @@ def test_every_kind_of_edit_is_one_step_to_undo(page, editor):
 
 # ---- keyboard and accessibility
 
+@pytest.mark.newer_page
 def test_the_keyboard_does_what_the_mouse_does(page, editor):
     editor.find(".copy, button", 1).focus()
     page.keyboard.press("Tab")
@@ -324,6 +414,7 @@ def test_the_keyboard_does_what_the_mouse_does(page, editor):
     editor.has("0:7.5, 0.51:6.05, 0.755:4, 1:1")
 
 
+@pytest.mark.newer_page
 @pytest.mark.parametrize("key", ["Delete", "Backspace"])
 def test_delete_removes_the_point_and_not_the_node(page, editor, key):
     editor.js("app.canvas.select?.(node) ?? app.canvas.selectNode(node)")
@@ -336,11 +427,12 @@ def test_delete_removes_the_point_and_not_the_node(page, editor, key):
 
 def test_everything_that_can_be_focused_has_a_name(page, editor):
     names = editor.js("return [...editor.querySelectorAll('select, button, input, [tabindex]')].map(e => e.getAttribute('aria-label') || e.textContent)")
-    assert len(names) == 12 and all(names)
+    assert len(names) == 13 and all(names)
 
 
 # ---- saving and loading
 
+@pytest.mark.newer_page
 def test_the_value_survives_a_reload_of_the_page(page, server, editor):
     editor.drag(1, 0, -30)
     text = editor.text
@@ -351,6 +443,7 @@ def test_the_value_survives_a_reload_of_the_page(page, server, editor):
     editor.has(text)
 
 
+@pytest.mark.newer_page
 @pytest.mark.parametrize("way", ["workflow", "api"])
 def test_the_value_survives_saving_and_loading(page, editor, way):
     editor.drag(1, 0, -30)
@@ -365,6 +458,7 @@ def test_the_value_survives_saving_and_loading(page, editor, way):
     loaded.has(text)
 
 
+@pytest.mark.newer_page
 def test_copies_are_independent(page, editor):
     editor.drag(1, 0, -30)
     text = editor.text
@@ -382,6 +476,7 @@ def test_copies_are_independent(page, editor):
     assert copy.text != text and editor.text == text
 
 
+@pytest.mark.newer_page
 def test_the_renderer_can_be_switched_while_it_is_open(page, editor):
     editor.drag(1, 0, -30)
     text = editor.text
@@ -403,6 +498,7 @@ def test_the_renderer_can_be_switched_while_it_is_open(page, editor):
 
 # ---- links and subgraphs
 
+@pytest.mark.newer_page
 def test_when_linked_it_rests_with_a_hint(page, editor):
     source = add(page, "PrimitiveString", (700, 500))
     editor.js("app.canvas.graph.getNodeById(more).connect(0, node, node.inputs.findIndex(i => i.name === 'schedule'))", source)
@@ -413,6 +509,7 @@ def test_when_linked_it_rests_with_a_hint(page, editor):
     assert editor.text != START
 
 
+@pytest.mark.newer_page
 def test_in_a_subgraph_and_promoted(page, editor):
     editor.drag(1, 0, -30)
     text = editor.text
@@ -429,6 +526,28 @@ def test_in_a_subgraph_and_promoted(page, editor):
         w.value = '0:3, 1:4'; w.callback?.(w.value) }""", outer)
     page.wait_for_function("async id => (await app.graphToPrompt()).output[id].inputs.schedule === '0:3, 1:4'", arg=inner)
 
+    # drawn on the subgraph's node, in a panel
+    page.mouse.click(*page.evaluate("""id => { const node = app.graph.getNodeById(id), { scale, offset } = app.canvas.ds
+        const { x, y } = app.canvas.canvas.getBoundingClientRect()
+        return [x + (node.pos[0] + 60 + offset[0]) * scale, y + (node.pos[1] - 14 + offset[1]) * scale] }""", outer))
+    page.locator(".selection-toolbox .pi-chart-line").click()
+    page.wait_for_function("() => document.querySelectorAll('.guidance-panel .point').length === 2")
+    settle(page)
+    capture(page)
+    box = page.locator(".guidance-panel .point").nth(1).bounding_box()
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    page.mouse.down()
+    page.mouse.move(box["x"] - 40, box["y"] + 30, steps=5)
+    page.mouse.up()
+    settle(page)
+    drawn = prompt(page)[inner]["inputs"]["schedule"]
+    assert drawn.startswith("0:3, 0.") and drawn.count(":") == 2
+    undo(page)
+    page.wait_for_function("async id => (await app.graphToPrompt()).output[id].inputs.schedule === '0:3, 1:4'", arg=inner)
+    page.wait_for_function("() => document.querySelectorAll('.guidance-panel .point')[1].getAttribute('aria-valuetext') === 'percent 1, value 4'")
+    page.locator(".guidance-panel header button").click()
+    assert page.locator(".guidance-panel").count() == 0
+
     page.evaluate("id => { const node = app.graph.getNodeById(id); app.canvas.openSubgraph(node.subgraph, node) }", outer)
     settle(page)
     inside = Editor(page, page.evaluate("app.canvas.graph.nodes[0].id"))
@@ -438,6 +557,7 @@ def test_in_a_subgraph_and_promoted(page, editor):
 
 # ---- the canvas around it
 
+@pytest.mark.newer_page
 def test_the_wheel_zooms_and_the_middle_button_pans(page, editor):
     page.mouse.move(*editor.at(0.7, 0.8))
     page.mouse.wheel(0, 240)
@@ -509,7 +629,7 @@ def queue(page):
     page.evaluate("""async () => {
         const { api } = window.comfyAPI.api
         window.heard = { markers: [], seen: 0, applied: null, error: null, done: false }
-        api.addEventListener('guidance.marker', e => { heard.markers.push(e.detail); heard.seen += document.querySelectorAll('.guidance-schedule .marker').length })
+        api.addEventListener('guidance.marker', e => { heard.markers.push(e.detail); heard.seen += document.querySelectorAll('.guidance-schedule .marker[d^=M]').length })
         api.addEventListener('guidance.applied', e => { heard.applied = e.detail }, { once: true })
         api.addEventListener('execution_success', () => { heard.done = true }, { once: true })
         api.addEventListener('execution_error', e => { heard.error = e.detail.exception_message }, { once: true })
@@ -519,6 +639,7 @@ def queue(page):
     return page.evaluate("heard")
 
 
+@pytest.mark.newer_page
 def test_a_run_shows_its_step_and_then_what_it_applied(page, server):
     empty(page)
     seed = int.from_bytes(os.urandom(3), "big")  # a new one, or the host answers from its memory
@@ -528,23 +649,28 @@ def test_a_run_shows_its_step_and_then_what_it_applied(page, server):
     assert [marker["nodes"]["5"] for marker in heard["markers"]] == [1] * 10 + [5] * 10
     assert heard["seen"] > 0
     editor = Editor(page, page.evaluate("app.graph._nodes.find(n => n.comfyClass === 'GuidanceSchedule').id"))
-    editor.until("return editor.querySelectorAll('.applied').length === 20 && editor.querySelectorAll('.marker').length === 0")
-    assert [row[3] for row in heard["applied"]["nodes"]["5"]] == [1] * 10 + [5] * 10
+    editor.until("return editor.querySelector('.applied').getAttribute('d').split('M').length === 21 && !editor.querySelector('.marker').getAttribute('d')")
+    assert [row["value"] for row in heard["applied"]["nodes"]["5"]] == [1] * 10 + [5] * 10
     assert "28" not in editor.text
     # half of the steps without guidance: 30 rows, as the log says too
     assert "20 steps, 30 rows" in server.log.read_text(errors="replace")
     # the sigmas of the run are known from now on, and the numbers on screen go with them
     assert len(heard["applied"]["timeline"]) == 21
     editor.find("select", 1).select_option("sigma")
-    first, last = (f"{heard['applied']['timeline'][i][0]:.4f}".rstrip("0").rstrip(".") for i in (0, 10))
+    first, last = (f"{heard['applied']['timeline'][i]['sigma']:.4f}".rstrip("0").rstrip(".") for i in (0, 10))
     editor.has(f"{first}:1, {last}:5 step sigma")
     undo(page)
     editor.has("0:1, 10:5 step steps")
     settle(page)
-    editor.until("return editor.querySelectorAll('.applied').length === 20")  # the editor after an undo still shows them
+    editor.until("return editor.querySelector('.applied').getAttribute('d').split('M').length === 21")  # the editor after an undo still shows them
     picture = os.environ.get("GUIDANCE_SCREENSHOTS")
     if picture:
         page.screenshot(path=Path(picture, f"run-{page.renderer}.png"))
+    # with another text they fade, and those that are out of range now are left out
+    assert editor.js("return editor.querySelector('.applied.old')") is None
+    editor.js("const w = node.widgets[0]; w.value = '0:1, 1:2'; w.callback(w.value)")
+    editor.until("return editor.querySelector('.applied.old')?.getAttribute('d').split('M').length === 11")
+    assert "10 out of range" in editor.js("return editor.querySelector('svg').textContent")
 
 
 def test_what_a_node_refuses_is_said_at_the_node(page):
@@ -560,12 +686,17 @@ def test_what_a_node_refuses_is_said_at_the_node(page):
 
 # ---- speed, size, looks
 
-def test_a_long_drag_keeps_every_frame_short(page, editor):
-    """A move of the pointer in each of 200 frames: no task of the page takes 50 ms.
+@pytest.mark.parametrize("count", [3, 100, 1000])
+def test_a_long_drag_keeps_every_frame_short(page, editor, count):
+    """A move of the pointer in each of 100 frames: no task of the page takes 33 ms, but for two where it may tidy up.
 
     Counted in the page's own time on the processor, because the machine may be busy with something else.
     """
-    x, y = editor.center(".point", 1)
+    start = ", ".join(f"{i / (count - 1):.6f}:{4 + 3 * sin(12 * i / count):.3f}" for i in range(count))
+    editor.js("const w = node.widgets[0]; w.value = more; w.callback(w.value)", start)
+    editor.has(start)
+    settle(page)
+    x, y = editor.center(".point", count // 2)
     page.mouse.move(x, y)
     page.mouse.down()
     browser = page.context.browser
@@ -578,8 +709,8 @@ def test_a_long_drag_keeps_every_frame_short(page, editor):
                 frames.push(now - last)
                 last = now
                 svg.dispatchEvent(new PointerEvent('pointermove', { pointerId: 1, bubbles: true,
-                    clientX: x + frames.length % 49, clientY: y - frames.length % 39 }))
-                if (frames.length < 200) return requestAnimationFrame(frame)
+                    clientX: x + frames.length % 49, clientY: y - 10 - frames.length % 39 }))
+                if (frames.length < 100) return requestAnimationFrame(frame)
                 performance.mark('drag ends')
                 done(frames)
             }
@@ -591,15 +722,16 @@ def test_a_long_drag_keeps_every_frame_short(page, editor):
     main = [(e["pid"], e["tid"]) for e in events if e.get("name") == "thread_name" and e["args"]["name"] == "CrRendererMain"]
     begin, end = (next(e["ts"] for e in events if e.get("name") == name) for name in ("drag begins", "drag ends"))
     tasks = [e["tdur"] / 1000 for e in events if "tdur" in e and (e["pid"], e["tid"]) in main and begin < e["ts"] < end]
-    print(f"{page.renderer}: longest task {max(tasks):.1f} ms; frames on this machine now: longest {max(frames):.1f} ms, mean {sum(frames) / 200:.1f} ms")
-    assert len(tasks) > 200 and editor.text != START
-    assert max(tasks) <= 50
+    print(f"{page.renderer}, {count} points: longest task {max(tasks):.1f} ms, sum of tasks {sum(tasks) / 100:.1f} ms a frame; "
+          f"frames on this machine now: longest {max(frames):.1f} ms, mean {sum(frames) / 100:.1f} ms")
+    assert len(tasks) > 100 and editor.text != start
+    assert sorted(tasks)[-3] <= 33 and sum(tasks) / 100 <= 25
 
 
 def test_the_editor_is_small(server):
     size = sum(file.stat().st_size for file in (ROOT / "web" / "js").rglob("*.js"))
     print(f"{size / 1000:.1f} KB")
-    assert size <= 40_000
+    assert size <= 70_000
 
 
 def test_help_pages_and_scripts_are_served(server):
@@ -608,6 +740,7 @@ def test_help_pages_and_scripts_are_served(server):
         assert status == 200 and len(text) > 500, node
 
 
+@pytest.mark.newer_page
 def test_the_example_workflow_runs(page):
     empty(page)
     workflow = json.loads((ROOT / "example_workflows" / "schedules.json").read_text())

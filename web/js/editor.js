@@ -2,50 +2,54 @@
 // schedule.js puts it on a node.
 
 import * as c from "./curve.js"
+import { PALETTE, Plot, element, shape, style } from "./plot.js"
 
-const LEFT = 36, RIGHT = 14, TOP = 14, BOTTOM = 22 // around the plot, so that points at its ends can be caught
-const SVG = "http://www.w3.org/2000/svg"
+const REACH = 12 // pixels of the screen from a point within which a press takes hold of it
+const RADIUS = 5.5 // of a point where there is room
+const CROWDED = 8, LOST = 1.5 // pixels from point to point below which they are dots, and below which only the curve is drawn
+const AXIS = {
+  percent: ["percent", "percent of the run, from 0 to 1"],
+  sigma: ["sigma", "sigma, the noise level"],
+  steps: ["step", "step of the run, from 0"],
+}
 
 const STYLE = `
-.guidance-schedule { --ink: var(--input-text, #ddd); --accent: color-mix(in srgb, var(--p-primary-color, #3b8eea) 60%, var(--ink)); --dim: color-mix(in srgb, var(--descrip-text, #999) 60%, var(--ink));
-  position: relative; display: flex; flex-direction: column; gap: 4px; min-height: 240px; height: 100%; width: 100%;
-  box-sizing: border-box; padding: 4px; font: 11px system-ui, sans-serif; color: var(--ink); user-select: none; }
-.guidance-schedule .bar { display: flex; gap: 4px; align-items: center; flex: none; min-width: 0; }
-.guidance-schedule :is(select, input, button) { font: inherit; color: var(--ink); background: var(--comfy-input-bg, #222);
-  border: 1px solid var(--border-color, #4e4e4e); border-radius: 4px; height: 22px; padding: 0 4px; min-width: 0; box-sizing: border-box; }
+.guidance-schedule { ${PALETTE} position: relative; display: flex; flex-direction: column; gap: 4px; min-height: 240px; height: 100%; width: 100%;
+  box-sizing: border-box; padding: 4px; font: 11px system-ui, sans-serif; color: var(--ink); user-select: none; -webkit-user-select: none; }
+.guidance-schedule :is(.bar, .cells) { display: flex; gap: 4px 6px; align-items: center; flex: none; min-width: 0; }
+.guidance-schedule .fields { flex-wrap: wrap; }
+.guidance-schedule .cells { flex: 1 1 300px; height: 22px; }
+.guidance-schedule :is(select, input, button) { font: inherit; color: var(--ink); background: var(--back);
+  border: 1px solid var(--edge); border-radius: 4px; height: 22px; padding: 0 4px; margin: 0; min-width: 0; box-sizing: border-box; }
+.guidance-schedule :is(select, button):hover:enabled { border-color: var(--accent); }
+.guidance-schedule :is(input, button):disabled { opacity: .45; }
 .guidance-schedule select { flex: 1 1 0; }
-.guidance-schedule input { width: 50px; text-align: right; user-select: text; }
+.guidance-schedule button { padding: 0 8px; cursor: pointer; }
+.guidance-schedule button:disabled { cursor: default; }
+.guidance-schedule label { display: flex; align-items: center; gap: 4px; color: var(--dim); white-space: nowrap; min-width: 0; }
+.guidance-schedule .first { flex: 0 1 106px; justify-content: space-between; }
+.guidance-schedule .second { flex: 0 1 92px; justify-content: space-between; }
+.guidance-schedule input { width: 56px; flex: none; text-align: right; user-select: text; font-variant-numeric: tabular-nums; }
+.guidance-schedule input::placeholder { color: var(--dim); opacity: .75; font-style: italic; }
 .guidance-schedule :is(select, input, button):focus-visible { outline: 2px solid var(--accent); outline-offset: -1px; }
-.guidance-schedule .note { flex: 1 1 0; color: var(--dim); overflow: hidden; white-space: nowrap; text-overflow: ellipsis; }
-.guidance-schedule .note.wrong { color: var(--error-text, #ff4444); white-space: normal; max-height: 40px; }
-.guidance-schedule svg { flex: 1 1 160px; min-height: 150px; width: 100%; touch-action: none; cursor: crosshair;
-  background: var(--comfy-input-bg, #222); border: 1px solid var(--border-color, #4e4e4e); border-radius: 4px; box-sizing: border-box; overflow: hidden; }
-.guidance-schedule .grid { stroke: var(--border-color, #4e4e4e); stroke-width: 1; opacity: .7; }
-.guidance-schedule text { fill: var(--dim); font: 10px system-ui, sans-serif; }
-.guidance-schedule .curve { fill: none; stroke: var(--accent); stroke-width: 2; }
-.guidance-schedule .applied { fill: none; stroke: var(--ink); stroke-width: 1.2; opacity: .8; }
-.guidance-schedule .marker { stroke: var(--ink); stroke-width: 1.5; stroke-dasharray: 3 3; }
-.guidance-schedule .marker-dot { fill: var(--ink); }
-.guidance-schedule .point { fill: var(--accent); stroke: var(--comfy-input-bg, #222); stroke-width: 2; cursor: grab; outline: none; }
-.guidance-schedule .point.selected { fill: var(--ink); stroke: var(--accent); }
-.guidance-schedule .point:focus-visible { stroke: var(--ink); fill: var(--accent); }
+.guidance-schedule .note { flex: 1 1 0; min-width: 0; color: var(--dim); text-align: right; overflow: hidden; white-space: nowrap; text-overflow: ellipsis; }
+.guidance-schedule.wrong .note { color: var(--wrong); text-align: left; white-space: normal; line-height: 11px; max-height: 22px; }
+.guidance-schedule.wrong .range label { display: none; }
+.guidance-schedule .guidance-plot { flex: 1 1 150px; min-height: 130px; width: 100%; touch-action: none; cursor: crosshair; }
+.guidance-schedule .guidance-plot.near { cursor: grab; }
+.guidance-schedule .guidance-plot.held { cursor: grabbing; }
+.guidance-schedule .applied.old { opacity: .25; }
+.guidance-schedule .point { fill: var(--accent); stroke: var(--back); stroke-width: 1.5; outline: none; }
+.guidance-schedule .crowded .point { stroke: none; fill: var(--ink); }
+.guidance-schedule .lost .point { opacity: 0; }
+.guidance-schedule .lost .curve { stroke-width: 1.25; }
+.guidance-schedule .point.point.near { opacity: 1; fill: var(--accent); stroke: var(--ink); }
+.guidance-schedule .point.point:is(.selected, :focus-visible) { opacity: 1; fill: var(--ink); stroke: var(--accent); stroke-width: 2.5; }
 .guidance-schedule.linked > :not(.hint) { opacity: .35; }
-.guidance-schedule .hint { position: absolute; inset: 0; display: none; place-items: center; text-align: center; padding: 20px; }
+.guidance-schedule .hint { position: absolute; inset: 0; display: none; place-items: center; text-align: center; padding: 20px 40px; }
+.guidance-schedule .hint span { background: var(--back); border: 1px solid var(--edge); border-radius: 6px; padding: 8px 12px; }
 .guidance-schedule.linked .hint { display: grid; }
 `
-
-function element(tag, attributes = {}, ...children) {
-  const made = document.createElement(tag)
-  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value)
-  made.append(...children)
-  return made
-}
-
-function shape(tag, attributes = {}) {
-  const made = document.createElementNS(SVG, tag)
-  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value)
-  return made
-}
 
 function choice(label, names, first) {
   const made = element("select", { "aria-label": label, title: label })
@@ -54,62 +58,71 @@ function choice(label, names, first) {
   return made
 }
 
+const field = label => element("input", { "aria-label": label, title: label, inputmode: "decimal" })
+const button = (text, title) => element("button", { type: "button", title }, text)
+
 export class ScheduleEditor {
   // host.write(text): the new value. host.begin(), host.end(): around each gesture, which is one step of the page's
   // undo history. host.range: the y-range that the user has set, or null.
   constructor(host) {
     this.host = host
     this.saved = { schedule: c.parse("1"), text: "1", error: "" } // as the text field has it
-    this.interaction = { selected: null, gesture: null, keys: false } // gone when the page is
-    this.run = { timeline: null, applied: [], marker: null } // what the last run told
+    this.interaction = { selected: null, near: null, gesture: null, keys: false } // gone when the page is
+    this.run = { timeline: null, applied: [], marker: null, text: null } // what the last run told
     this.build()
     this.observer = new ResizeObserver(() => this.draw())
   }
 
   build() {
-    if (!document.getElementById("guidance-schedule-style")) {
-      document.head.append(element("style", { id: "guidance-schedule-style" }, STYLE))
-    }
+    style("guidance-schedule-style", STYLE)
     this.interpolation = choice("Between the points", c.INTERPOLATIONS)
     this.axis = choice("Unit of the positions", c.AXES)
     this.presets = choice("Presets: another course with the same mean", c.PRESETS, "presets")
-    this.copyButton = element("button", { type: "button", title: "Copy the schedule as text" }, "copy")
-    this.pasteButton = element("button", { type: "button", title: "Paste a schedule from text" }, "paste")
-    this.x = element("input", { "aria-label": "Position of the selected point", title: "Position", placeholder: "position", inputmode: "decimal" })
-    this.y = element("input", { "aria-label": "Value of the selected point", title: "Value", placeholder: "value", inputmode: "decimal" })
+    this.copyButton = button("copy", "Copy the schedule as text")
+    this.pasteButton = button("paste", "Paste a schedule from text")
+    this.removeButton = button("remove", "Remove the selected point (Delete, or right-click it)")
+    this.x = field("Position of the selected point")
+    this.y = field("Value of the selected point")
+    this.low = field("Lowest value shown; empty: by itself")
+    this.high = field("Highest value shown; empty: by itself")
+    this.unit = element("span")
     this.note = element("span", { class: "note", role: "status" })
-    this.low = element("input", { "aria-label": "Lowest value shown", title: "Lowest value shown; empty: by itself", inputmode: "decimal" })
-    this.high = element("input", { "aria-label": "Highest value shown", title: "Highest value shown; empty: by itself", inputmode: "decimal" })
-    this.svg = shape("svg", { role: "group", "aria-label": "Curve of the schedule. Arrow keys move a point, Shift moves it further, Insert adds one, Delete removes it, Enter types its value." })
-    this.layers = Object.fromEntries(["grid", "curve", "applied", "marker", "points"].map(name => [name, shape("g")]))
-    this.path = shape("path", { class: "curve" })
-    this.layers.curve.append(this.path)
-    this.svg.append(...Object.values(this.layers))
+    this.plot = new Plot("Curve of the schedule. Arrow keys move a point, Shift moves it further, Insert adds one, Delete removes it, Enter types its value.")
+    this.svg = this.plot.element
+    const label = (text, input, name = "") => element("label", { class: name }, text, input)
     this.root = element("div", { class: "guidance-schedule" },
       element("div", { class: "bar" }, this.interpolation, this.axis, this.presets, this.copyButton, this.pasteButton),
       this.svg,
-      element("div", { class: "bar" }, this.x, this.y, this.note, this.low, this.high),
-      element("div", { class: "hint" }, "Set from outside: by the link at the input, or on the subgraph's node."))
+      element("div", { class: "bar fields" },
+        element("div", { class: "cells" }, label(this.unit, this.x, "first"), label("value", this.y, "second"), this.removeButton),
+        element("div", { class: "cells range" }, label("range", this.low, "first"), label("to", this.high, "second"), this.note)),
+      element("div", { class: "hint" }, this.hint = element("span")))
 
-    this.interpolation.onchange = () => this.edit(({ points, axis }) => c.schedule(points, this.interpolation.value, axis))
+    this.interpolation.onchange = () => this.edit(old => c.withInterpolation(old, this.interpolation.value))
     this.axis.onchange = () => this.edit(old => c.onAxis(old, this.axis.value, this.run.timeline))
     this.presets.onchange = () => this.applyPreset(this.presets.value)
     this.copyButton.onclick = () => this.copy()
     this.pasteButton.onclick = () => this.paste()
+    this.removeButton.onclick = () => this.remove(this.interaction.selected)
     for (const input of [this.x, this.y]) input.onchange = () => this.typePoint()
     for (const input of [this.low, this.high]) input.onchange = () => this.typeRange()
     this.root.addEventListener("keydown", event => this.keyInField(event))
     this.svg.addEventListener("pointerdown", event => this.pointerDown(event))
     this.svg.addEventListener("pointermove", event => this.pointerMove(event))
-    for (const name of ["pointerup", "pointercancel", "lostpointercapture"]) {
-      this.svg.addEventListener(name, () => this.endGesture())
-    }
+    this.svg.addEventListener("pointerleave", () => this.hover(null))
+    for (const name of ["pointerup", "lostpointercapture"]) this.svg.addEventListener(name, event => this.endGesture(event))
+    this.svg.addEventListener("pointercancel", () => this.cancelGesture())
     this.svg.addEventListener("contextmenu", event => this.removeAt(event))
     this.svg.addEventListener("keydown", event => this.keyDown(event))
     this.svg.addEventListener("keyup", () => this.endKeys())
     // Not on the svg, which a listener for focus makes a stop for Tab.
     this.root.addEventListener("focusout", () => this.endKeys())
     this.root.addEventListener("focusin", event => this.select(this.indexOf(event.target) ?? this.interaction.selected))
+    this.escape = event => {
+      if (event.key !== "Escape") return
+      this.handled(event)
+      this.cancelGesture()
+    }
   }
 
   // On a node that is on a graph; a node may leave and come back.
@@ -118,6 +131,8 @@ export class ScheduleEditor {
   }
 
   rest() {
+    this.release()
+    this.endKeys()
     this.observer.disconnect()
     cancelAnimationFrame(this.frame)
     this.frame = undefined
@@ -134,14 +149,19 @@ export class ScheduleEditor {
     } catch (error) {
       saved.error = error.message
     }
+    this.release()
     this.saved = saved
-    this.interaction.selected = null
+    const focused = this.indexOf(document.activeElement)
+    this.interaction.selected = focused < saved.schedule.points.length ? focused : null
+    this.interaction.near = null
     this.draw()
   }
 
-  setLinked(linked) {
-    this.root.inert = linked
-    this.root.classList.toggle("linked", linked)
+  // why: what decides instead of this editor, or null.
+  setLinked(why) {
+    this.root.inert = Boolean(why)
+    this.root.classList.toggle("linked", Boolean(why))
+    this.hint.textContent = why ?? ""
   }
 
   setRun(run) {
@@ -183,9 +203,9 @@ export class ScheduleEditor {
   async copy() {
     try {
       await navigator.clipboard.writeText(this.saved.text)
-      this.say("copied")
+      this.tell("copied")
     } catch {
-      this.say("This page may not copy: select the text field instead.", true)
+      this.tell("This page may not copy: select the text field instead.", true)
     }
   }
 
@@ -194,7 +214,7 @@ export class ScheduleEditor {
       const schedule = c.parse(await navigator.clipboard.readText())
       this.edit(() => schedule)
     } catch (error) {
-      this.say(error instanceof c.ScheduleError ? error.message : "This page may not paste: use the text field instead.", true)
+      this.tell(error instanceof c.ScheduleError ? error.message : "This page may not paste: use the text field instead.", true)
     }
   }
 
@@ -217,46 +237,81 @@ export class ScheduleEditor {
   }
 
   select(index) {
+    this.message = null
     if (index === this.interaction.selected) return
     this.interaction.selected = index
     this.draw()
+  }
+
+  remove(index) {
+    if (index === null) return
+    this.edit(old => c.removePoint(old, index))
+    this.focusPoint(Math.min(index, this.saved.schedule.points.length - 1))
   }
 
   // ---- pointer
 
   pointerDown(event) {
     if (event.button !== 0) return
-    event.preventDefault()
-    event.stopPropagation()
+    if (this.interaction.gesture) return this.handled(event) // another finger
+    const spot = this.plot.spot(event)
     const { view, range } = this.look()
+    let index = this.nearest(spot)
+    const inside = spot.u >= 0 && spot.u <= 1 && spot.v >= 0 && spot.v <= 1
+    if (index === null && !inside) return this.select(null)
+    this.handled(event)
+    this.endKeys()
+    const before = this.saved
+    this.interaction.gesture = { index, view, range, before, pointer: event.pointerId, latest: null, beyond: false }
     this.host.begin()
-    let index = this.indexOf(event.target)
     if (index === null) {
-      const [x, y] = this.place(event, view, range)
-      const [schedule, added] = c.addPoint(this.saved.schedule, x, y)
-      index = added
+      const [schedule, added] = c.addPoint(before.schedule, ...this.place(event))
+      if (schedule === before.schedule) {
+        this.release()
+        return this.tell(`A schedule has at most ${schedule.points.length} points.`, true)
+      }
+      this.interaction.gesture.index = index = schedule.points.length === 1 ? 0 : added
       this.replace(schedule)
-      if (schedule.points.length === 1) index = 0
     }
-    // The scale stays what it is until the end of the gesture, or the curve would run away from the pointer.
-    this.interaction.gesture = { index, view, range, latest: null }
     this.interaction.selected = index
     this.svg.setPointerCapture(event.pointerId)
+    this.svg.classList.add("held")
+    window.addEventListener("keydown", this.escape, true) // wherever the focus is
     this.redraw()
     this.circles()[index]?.focus({ preventScroll: true })
   }
 
   pointerMove(event) {
     const { gesture } = this.interaction
-    if (!gesture) return
+    if (!gesture) return this.hover(event.pointerType === "touch" ? null : this.nearest(this.plot.spot(event)))
+    if (event.pointerId !== gesture.pointer) return
     gesture.latest = event
     this.draw() // at most once a frame
   }
 
-  endGesture() {
-    if (!this.interaction.gesture) return
+  endGesture(event) {
+    const { gesture } = this.interaction
+    if (!gesture || (event && event.pointerId !== gesture.pointer)) return
     this.drag()
+    this.release()
+  }
+
+  cancelGesture() {
+    const { gesture } = this.interaction
+    if (!gesture) return
+    const { before } = gesture
+    const now = this.saved
+    this.saved = before
+    if (now.text !== before.text) this.host.write(before.text)
+    if (now.schedule.points.length !== before.schedule.points.length) this.interaction.selected = null
+    this.release()
+  }
+
+  release() {
+    if (!this.interaction.gesture) return
     this.interaction.gesture = null
+    this.svg.classList.remove("held")
+    window.removeEventListener("keydown", this.escape, true)
     this.host.end()
     this.draw()
   }
@@ -264,34 +319,53 @@ export class ScheduleEditor {
   drag() {
     const { gesture } = this.interaction
     if (!gesture?.latest) return
-    const [x, y] = this.place(gesture.latest, gesture.view, gesture.range)
+    const [x, y] = this.place(gesture.latest)
     gesture.latest = null
     const moved = c.movePoint(this.saved.schedule, gesture.index, x, y, gesture.view.resolution)
-    if (c.format(moved) === this.saved.text) return
-    this.saved = { schedule: moved, text: c.format(moved), error: "" }
-    this.host.write(this.saved.text)
+    const text = c.format(moved)
+    if (text === this.saved.text) return
+    this.saved = { schedule: moved, text, error: "" }
+    this.host.write(text)
   }
 
-  // Where a pointer is in the schedule's own numbers; with Shift, on the grid.
-  place(event, view, [low, high]) {
-    const { width, height } = this.size()
-    const pointer = new DOMPoint(event.clientX, event.clientY).matrixTransform(this.svg.getScreenCTM().inverse())
+  // Where the pointer of a gesture is in the schedule's own numbers; with Shift on the grid, with Ctrl also out of range.
+  place(event) {
+    const { gesture } = this.interaction
+    const { view, range: [low, high] } = gesture
+    const { u, v } = this.plot.spot(event)
+    gesture.beyond = event.ctrlKey || event.metaKey
+    const held = gesture.beyond ? at => at : at => c.clamp(at, 0, 1)
     const grid = c.nice((high - low) / 20)
-    const x = view.position(c.clamp((pointer.x - LEFT) / width, 0, 1))
-    const y = high - ((pointer.y - TOP) / height) * (high - low)
-    return [c.round(x, event.shiftKey ? view.grid : view.resolution), c.round(y, event.shiftKey ? grid : grid / 20)]
+    const y = c.round(high - held(v) * (high - low), event.shiftKey ? grid : grid / 20)
+    return [c.round(view.position(held(u)), event.shiftKey ? view.grid : view.resolution), gesture.beyond ? y : c.clamp(y, low, high)]
+  }
+
+  // The point that a press takes hold of, or null.
+  nearest({ x, y, scale }) {
+    if (!this.plot.view) return null
+    let [best, index] = [REACH * scale, null]
+    this.saved.schedule.points.forEach(([position, value], i) => {
+      const distance = Math.hypot(this.plot.px(position) - x, this.plot.py(value) - y)
+      if (distance <= best) [best, index] = [distance, i]
+    })
+    return index
+  }
+
+  hover(index) {
+    if (index === this.interaction.near) return
+    this.interaction.near = index
+    this.svg.classList.toggle("near", index !== null)
+    this.draw()
   }
 
   removeAt(event) {
-    const index = this.indexOf(event.target)
-    if (index === null) return
-    event.preventDefault()
-    event.stopPropagation()
-    this.remove(index)
-  }
-
-  remove(index) {
+    const held = this.interaction.gesture // by a long touch
+    const index = this.nearest(this.plot.spot(event))
+    if (!held && index === null) return
+    this.handled(event)
+    if (held) return
     this.edit(old => c.removePoint(old, index))
+    this.interaction.selected = null
     this.redraw()
   }
 
@@ -319,7 +393,7 @@ export class ScheduleEditor {
     this.handled(event)
     const [x, y] = schedule.points[index]
     if (event.key === "Enter") return this.y.select()
-    if (event.key === "Insert") {
+    if (event.key === "Insert" && !schedule.list) {
       const next = schedule.points[index + (schedule.axis === "sigma" ? -1 : 1)]?.[0] ?? view.position(1)
       const middle = c.round((x + next) / 2, view.resolution)
       let added
@@ -332,7 +406,6 @@ export class ScheduleEditor {
       this.focusPoint(index)
     } else {
       this.remove(index)
-      this.focusPoint(Math.min(index, this.saved.schedule.points.length - 1))
     }
   }
 
@@ -362,26 +435,29 @@ export class ScheduleEditor {
 
   // ---- drawing
 
+  // What came of an action: said until the text changes or a point is selected.
+  tell(text, wrong = false) {
+    this.message = { text, wrong, of: this.saved.text }
+    this.draw()
+  }
+
   say(text, wrong = false) {
     this.note.textContent = text
     this.note.title = text
-    this.note.classList.toggle("wrong", wrong)
+    this.root.classList.toggle("wrong", wrong)
   }
 
-  size() {
-    return { width: Math.max(this.svg.clientWidth - LEFT - RIGHT, 1), height: Math.max(this.svg.clientHeight - TOP - BOTTOM, 1) }
-  }
-
-  // The scales of the picture: of the gesture while there is one.
+  // The scales of the picture. Those of a gesture stay what they are until its end, or the curve would run away from the
+  // pointer; only a point that goes beyond them makes them wider.
   look() {
     const { gesture } = this.interaction
-    if (gesture) return gesture
     const { schedule } = this.saved
-    const [low, high] = c.rangeOf(schedule)
-    const [least, most] = this.host.range ?? [null, null]
     const values = schedule.points.map(point => point[1])
+    const [low, high] = gesture?.range ?? c.rangeOf(schedule)
+    const [least, most] = (gesture ? null : this.host.range) ?? [null, null]
+    const view = c.axisView(schedule, this.run.timeline)
     return {
-      view: c.axisView(schedule, this.run.timeline),
+      view: gesture && !(gesture.beyond && view.end > gesture.view.end) ? gesture.view : view,
       range: [Math.min(least ?? low, ...values), Math.max(most ?? high, ...values)],
     }
   }
@@ -397,94 +473,84 @@ export class ScheduleEditor {
   redraw(force = false) {
     cancelAnimationFrame(this.frame)
     this.frame = undefined
-    if (!this.svg.clientWidth) return
+    if (!this.plot.visible) return
     const { schedule, error } = this.saved
-    const { view, range: [low, high] } = this.look()
-    const { width, height } = this.size()
-    const px = x => LEFT + view.unit(x) * width
-    const py = y => TOP + c.clamp((high - y) / (high - low), -0.02, 1.02) * height
-    this.drawGrid(view, low, high, px, py)
-    this.path.setAttribute("d", this.line(schedule, view, width, px, py))
-    this.drawRun(schedule.axis, px, py)
-    this.drawPoints(schedule, view, px, py)
+    const { view, range } = this.look()
+    const [unit, title] = AXIS[schedule.axis]
+    this.plot.axes({ view, range, x: title, y: "value" })
+    this.plot.path("curve", this.line(schedule, view))
+    this.drawRun(schedule)
+    this.drawPoints(schedule)
     this.interpolation.value = schedule.interpolation
     this.interpolation.disabled = schedule.points.length === 1
     this.axis.value = schedule.axis
-    for (const [input, end, shown] of [[this.low, 0, low], [this.high, 1, high]]) {
+    this.unit.textContent = unit
+    for (const [input, end] of [[this.low, 0], [this.high, 1]]) {
       if (force || document.activeElement !== input) input.value = this.host.range?.[end] ?? ""
-      input.placeholder = c.number(c.round(shown, 1e-3))
+      input.placeholder = c.number(c.round(range[end], 1e-3))
     }
+    this.describe(schedule, force)
     if (error) this.say(error, true)
-    else this.describe(schedule, force)
-  }
-
-  drawGrid(view, low, high, px, py) {
-    const key = JSON.stringify([view.end, view.ticks, low, high, this.svg.clientWidth, this.svg.clientHeight])
-    if (key === this.drawnGrid) return
-    this.drawnGrid = key
-    const lines = []
-    const label = (x, y, text, anchor) => {
-      const made = shape("text", { x, y, "text-anchor": anchor })
-      made.textContent = text
-      lines.push(made)
-    }
-    for (const y of c.ticks(low, high, 5)) {
-      lines.push(shape("line", { class: "grid", x1: LEFT, x2: this.svg.clientWidth - RIGHT, y1: py(y), y2: py(y) }))
-      label(LEFT - 5, py(y) + 3, c.number(y), "end")
-    }
-    let last = -Infinity
-    for (const x of [...view.ticks].sort((a, b) => view.unit(a) - view.unit(b))) {
-      if (px(x) - last < 26) continue
-      last = px(x)
-      lines.push(shape("line", { class: "grid", x1: last, x2: last, y1: TOP, y2: this.svg.clientHeight - BOTTOM }))
-      label(last, this.svg.clientHeight - 7, c.number(x), "middle")
-    }
-    this.layers.grid.replaceChildren(...lines)
+    else if (this.message?.of === this.saved.text) this.say(this.message.text, this.message.wrong)
   }
 
   // The curve as a path: straight where it is, else finely cut.
-  line(schedule, view, width, px, py) {
+  line(schedule, view) {
     const { points, interpolation, axis } = schedule
+    const { plot } = this
     const f = c.curve(schedule)
-    const [left, right] = [view.position(0), view.position(1)]
+    const inOrder = axis === "sigma" ? [...points].reverse() : points
+    const ends = [view.position(0), view.position(1)].map(x => [x, f(x)])
     if (interpolation === "step") {
-      const inOrder = axis === "sigma" ? [...points].reverse() : points
-      return `M${px(left)} ${py(f(left))}` + inOrder.map(([x, y]) => `H${px(x)}V${py(y)}`).join("") + `H${px(right)}`
+      return plot.through([ends[0]]) + inOrder.map(([x, y]) => `H${plot.px(x).toFixed(1)}V${plot.py(y).toFixed(1)}`).join("") + `H${plot.right}`
     }
-    const cuts = Array.from({ length: Math.ceil(width / 3) }, (_, i) => view.position((i * 3) / width))
-    const xs = [...cuts, right, ...points.map(([x]) => x)].sort((a, b) => view.unit(a) - view.unit(b))
-    return "M" + xs.map(x => `${px(x).toFixed(1)} ${py(f(x)).toFixed(1)}`).join("L")
+    const bent = interpolation === "smooth" || axis === "sigma" // which may be drawn by roots
+    const cuts = Array.from({ length: bent ? Math.ceil(plot.width / 3) : 0 }, (_, i) => view.position((i * 3) / plot.width)).map(x => [x, f(x)])
+    return plot.through([...ends, ...cuts, ...points].sort((a, b) => view.unit(a[0]) - view.unit(b[0])))
   }
 
-  drawRun(axis, px, py) {
-    const { applied, marker } = this.run
-    const column = c.AXES.indexOf(axis)
-    const at = row => px([row[1], row[0], row[2]][column])
-    this.layers.applied.replaceChildren(...applied.map(row => shape("circle", { class: "applied", cx: at(row), cy: py(row[3]), r: 3.5 })))
-    this.layers.marker.replaceChildren(...(marker ? [
-      shape("line", { class: "marker", x1: at(marker), x2: at(marker), y1: TOP, y2: this.svg.clientHeight - BOTTOM }),
-      shape("circle", { class: "marker-dot", cx: at(marker), cy: py(marker[3]), r: 3.5 }),
-    ] : []))
+  drawRun(schedule) {
+    const { plot } = this
+    const { applied, marker, text, timeline } = this.run
+    const place = ({ sigma, percent, step }) => c.placeOf(schedule, [sigma, percent, step], timeline)
+    const now = text === this.saved.text
+    const rows = applied.map(row => [place(row), row.value])
+    const shown = plot.circles("applied", rows, rows.length > 60 ? 1.5 : 3, { class: now ? "applied" : "applied old" })
+    const at = marker && plot.px(place(marker))
+    plot.path("marker", marker ? `M${at} ${plot.top}V${plot.bottom}` : "")
+    const hidden = rows.length - shown
+    plot.legend.textContent = !rows.length ? "" :
+      (marker ? "○ this run" : now ? "○ last run" : "○ run before this edit") + (hidden ? `, ${hidden} out of range` : "")
   }
 
-  // The same circles are used again, so that the one in focus stays it.
-  drawPoints({ points, axis }, view, px, py) {
-    const layer = this.layers.points
+  // The same circles are used again, so that the one in focus stays it, and only what has changed is touched.
+  drawPoints({ points, axis }) {
+    const { plot } = this
+    const { selected, near } = this.interaction
+    const layer = plot.over
     while (layer.childElementCount > points.length) layer.lastElementChild.remove()
-    while (layer.childElementCount < points.length) layer.append(shape("circle", { class: "point", r: 6, tabindex: 0, role: "slider" }))
+    while (layer.childElementCount < points.length) layer.append(shape("circle", { tabindex: 0, role: "slider" }))
+    const frame = `${plot.key} ${points.length} ${axis}`
+    const drawn = this.drawn?.frame === frame ? this.drawn : { frame }
+    this.drawn = drawn
+    const room = plot.width / points.length
+    for (const [name, most] of [["crowded", CROWDED], ["lost", LOST]]) this.svg.classList.toggle(name, room < most)
     this.circles().forEach((circle, i) => {
       const [x, y] = points[i]
+      const name = `point${i === selected ? " selected" : ""}${i === near ? " near" : ""}`
+      const last = drawn[i]
+      if (last && last.x === x && last.y === y && last.name === name) return
+      drawn[i] = { x, y, name }
       const attributes = {
-        cx: px(x), cy: py(y), "aria-label": `Point ${i + 1} of ${points.length}`, "aria-valuenow": y,
-        "aria-valuetext": `${axis} ${c.number(x)}, value ${c.number(y)}`,
+        cx: plot.px(x), cy: plot.py(y), r: name === "point" ? c.clamp(room / 2.4, 1.6, RADIUS) : RADIUS, class: name,
+        "aria-label": `Point ${i + 1} of ${points.length}`, "aria-valuenow": y, "aria-valuetext": `${axis} ${c.number(x)}, value ${c.number(y)}`,
       }
       for (const [name, value] of Object.entries(attributes)) circle.setAttribute(name, value)
-      circle.classList.toggle("selected", i === this.interaction.selected)
     })
   }
 
   circles() {
-    return [...this.layers.points.children]
+    return [...this.plot.over.children]
   }
 
   indexOf(target) {
@@ -499,10 +565,11 @@ export class ScheduleEditor {
       input.disabled = !point
       if (force || document.activeElement !== input) input.value = point ? c.number(point[i]) : ""
     }
+    this.removeButton.disabled = !point || points.length === 1
     const { timeline } = this.run
-    if (!point) return this.say(timeline ? "circles: last run" : "click adds a point")
+    if (!point) return this.say("press to add a point")
     const others = c.AXES.filter(other => other !== axis)
-    this.say(timeline ? others.map(other => `${other} ${c.convert(point[0], axis, other, timeline).toPrecision(3)}`).join(", ")
+    this.say(timeline ? others.map(other => `${AXIS[other][0]} ${c.convert(point[0], axis, other, timeline).toPrecision(3)}`).join(", ")
       : "run to see sigma")
   }
 }

@@ -1,0 +1,86 @@
+"""The menu of strategies inside attention that cost no row: the prompt's own row reads other prompts too."""
+
+from functools import partial
+from uuid import uuid4
+
+from comfy_api.latest import io
+
+from .. import guidance
+from .bridge.joined import form_of, install
+from .inputs import number, window
+from .prompts import as_negative
+from .strategy import Strategy
+
+
+class Joining(Strategy):
+    """A strategy whose conditioning is read in the rows of the sampler's prompt."""
+
+    joins = True
+
+    @classmethod
+    def joined(cls, model, conditioning, recipe):
+        """What `prepare` gives back, for a model that can do it and a conditioning that can be joined."""
+        network = model.get_model_object("diffusion_model")
+        if form_of(network) is None:
+            raise ValueError(f"{cls.node_id}: this model, a {type(network).__name__}, does not let attention be told apart by "
+                             "prompt.")
+        if len(conditioning) != 1:
+            raise ValueError(f"{cls.node_id}: the conditioning has {len(conditioning)} parts; it has to have one.")
+        kept_apart = {"area", "mask"} & conditioning[0][1].keys()
+        if kept_apart:
+            raise ValueError(f"{cls.node_id}: the conditioning has {' and '.join(sorted(kept_apart))}; it is read by the whole "
+                             "picture, so it has to have none.")
+        key = f"guidance_{uuid4().hex}"
+        patched = model.clone()
+        install(patched)
+        return patched, partial(recipe, key), {key: as_negative(conditioning)}
+
+    @classmethod
+    def acts_at_1(cls, model, knobs):
+        return True
+
+
+class NAG(Joining):
+    node_id = "GuidanceNAG"
+    title = "Negative in attention (NAG)"
+    about = (
+        "A negative prompt that works at cfg 1, for distilled models too: in attention the picture is led away from what it "
+        "would see for the negative. Costs no row, but somewhat longer attention: a few per cent where text is read by "
+        "cross-attention (SD, Wan, LTX), about a fifth in the example measured where text and picture share attention (Flux, "
+        "SD3, Qwen-Image). Beside CFG it adds to the sampler's own negative."
+    )
+    aliases = ["nag", "normalized attention guidance", "negative at cfg 1", "negative prompt turbo", "lightning", "distilled",
+               "NAGuidance", "KSamplerWithNAG", "WanVideoNAG"]
+    when = window("Lead away")
+    inputs = [
+        io.Conditioning.Input("negative", tooltip="What should not be in the picture. Of any length."),
+        number("scale", 4.0, 0.0, 100.0, "How strongly to lead away. 0 is off. Other packs and the paper count one more: "
+               "their 5 is 4 here."),
+        number("tau", 2.5, 0.1, 100.0, "How much longer than without guidance an answer of attention may get."),
+        number("alpha", 0.25, 0.0, 1.0, "How much of the guided answer to use. 0.25 to 0.5 for most models; 0 is off."),
+        *when,
+    ]
+
+    @classmethod
+    def prepare(cls, model, negative, **knobs):
+        return cls.joined(model, negative, partial(guidance.attention_away, **knobs))
+
+
+class PushAway(Joining):
+    node_id = "GuidancePushAway"
+    title = "Push a word away (negative weight)"
+    about = (
+        "Words that count against the prompt, as a weight of -1 would: attention finds them as it finds other words, and takes "
+        "what they would add away. Works at cfg 1. Costs no row and hardly any time."
+    )
+    aliases = ["negative weight", "negpip", "NegPip", "word:-1", "negative at cfg 1", "remove word"]
+    when = window("Push away")
+    inputs = [
+        io.Conditioning.Input("away", tooltip="The words to push away. Of any length."),
+        number("weight", 1.0, 0.0, 10.0, "How strongly. 1 is the weight -1 in a prompt; 0 is off."),
+        *when,
+    ]
+
+    @classmethod
+    def prepare(cls, model, away, **knobs):
+        return cls.joined(model, away, partial(guidance.push_away, **knobs))
