@@ -12,7 +12,6 @@ from comfy.patcher_extension import WrappersMP
 from pack.guidance.nag import nag as normalized
 from pack.nodes.bridge import joined
 
-
 DEFAULT = joined.Nag(4.0)
 
 

@@ -258,7 +258,7 @@ class _Hook:
 
 
 # Of each network, made once for torch.compile. Each device has a network of its own, which runs one forward at a time.
-_hooks = WeakKeyDictionary()
+_hooks: WeakKeyDictionary = WeakKeyDictionary()
 
 
 @contextmanager

@@ -20,8 +20,8 @@ class Report:
         self.run, self.steps = run, len(run.timeline.sigmas) - 1
         self.step = 0  # of the evaluation under way
         self.scales = {}  # by step, the scale in force
-        self.acted = [set() for _ in run.links]  # the steps at which each link changed something
-        self.spared = [set() for _ in run.links]  # the steps at which each took the negative out
+        self.acted: list[set[int]] = [set() for _ in run.links]  # the steps at which each link changed something
+        self.spared: list[set[int]] = [set() for _ in run.links]  # the steps at which each took the negative out
         self.asked = [0] * len(run.links)  # the rows that each asked for
         self.evaluations = self.rows = self.calls = 0
 
