@@ -137,10 +137,10 @@ class Evaluation:
         pushed = [(prompts[key][0], weight) for key, weight in wish.pushed if self.in_range(Prompt(key))]
         if negative is None and not pushed:
             return cond
-        network, numbers = self.run.network, Nag(wish.scale, wish.tau, wish.alpha)
+        away, weights = together(pushed)
         return [
-            join(entry, network, negative, *together(pushed), numbers,
-                 uuid=self.run.uuids.setdefault((wish, entry.get("uuid")), uuid.uuid4()))
+            join(entry, self.run.network, negative, away, weights, Nag(wish.scale, wish.tau, wish.alpha),
+                 self.run.uuids.setdefault((wish, entry.get("uuid")), uuid.uuid4()))
             for entry in cond
         ]
 

@@ -102,10 +102,10 @@ def join(entry, network, negative=None, pushed=None, weight=1.0, nag=None, uuid=
     parts = [part for part in (entry, pushed, negative) if part is not None]
     if len(parts) == 1:
         return beside(entry, network)
-    counts = [0 if part is None else _tokens(part) for part in (entry, pushed, negative)]
-    lead = counts[1] - pushed["cross_attn"].shape[1] if pushed is not None and form_of(network).pads_in_front else 0
-    weights = tuple(weight) if isinstance(weight, (tuple, list)) else (float(weight),) * (counts[1] - lead)
-    streams = Streams(*counts, weights, nag if negative is not None else None, lead)
+    own, away, against = (0 if part is None else _tokens(part) for part in (entry, pushed, negative))
+    lead = away - pushed["cross_attn"].shape[1] if pushed is not None and form_of(network).pads_in_front else 0
+    weights = tuple(weight) if isinstance(weight, (tuple, list)) else (float(weight),) * (away - lead)
+    streams = Streams(own, away, against, weights, nag if negative is not None else None, lead)
     conds = dict(entry["model_conds"])
     conds["c_crossattn"] = _cat([part["model_conds"]["c_crossattn"] for part in parts])
     masks = [part["model_conds"].get("attention_mask") for part in parts]
@@ -166,7 +166,7 @@ class Rows:
 
     def __init__(self, streams, form, image=None):
         self.streams, self.form, self.image = streams, form, image
-        self.lengths = streams[0].lengths if streams[0] is not None else None  # as the network sees them, with padding
+        self.lengths = streams[0].lengths if streams[0] is not None else []  # as the network sees them, with padding
         self.lead = 0  # tokens that the network puts in front of each stream
         self.captioned = False  # Lumina: what gets positions from now on is the image
         self.noted = set()  # 'entered': the network ran, no cache has skipped it; 'split': attention was split
@@ -534,7 +534,8 @@ def _guide(plus, minus, streams, axis, features):
     """NAG, of long videos in pieces, because its float32 would not fit beside them."""
     pieces = 1 + plus.numel() // 2 ** 26
     pairs = zip(plus.chunk(pieces, axis), minus.chunk(pieces, axis))
-    outs = [nag(*pair, *streams.nag, features=features) for pair in pairs]
+    numbers = streams.nag
+    outs = [nag(one, other, numbers.scale, numbers.tau, numbers.alpha, features) for one, other in pairs]
     return outs[0] if len(outs) == 1 else torch.cat(outs, dim=axis)
 
 
@@ -605,7 +606,8 @@ def _joint_once(call, streams, rows):
         length = stream[1] - stream[0]
         out.append(seen[:, :, :length])
         guided.append(seen[:, :, length:])
-    out = torch.cat([*out, _guide(*guided, streams, 2, (1, 3))], dim=2)
+    plus, minus = guided
+    out = torch.cat([*out, _guide(plus, minus, streams, 2, (1, 3))], dim=2)
     return out if call.out_axis == 2 else out.transpose(1, 2).flatten(2)
 
 
