@@ -46,9 +46,9 @@ The first group is plain CFG, to compare with. Groups with *flow* in the title u
 
 They chain: wire one's MODEL into the next. What reshapes the answer (rescale, norm, thresholds) comes last."""),
     "fewer_rows_other_models": Theme("Fewer predictions, other prompts, other models",
-                                     ("fewer_rows", "other_models", "prompts"), 4.0, """\
+                                     ("fewer_rows", "other_models", "prompts", "attention"), 4.0, """\
 Each group is the same model, prompt and seed at **cfg 4**, with one strategy: some leave predictions out and save time,
-some change what stands for "no prompt", and some bring a second model.
+some change what stands for "no prompt" or bring another prompt into attention, and some bring a second model.
 
 The first group is plain CFG, to compare with. The weak model of *Autoguidance* is made from the demo model here, to
 show the wiring; with a real model take an earlier or smaller checkpoint of the same family."""),
@@ -269,20 +269,20 @@ def sample(canvas, model, at, source, values):
 def needs(canvas, kind, at, rails):
     """What a strategy takes besides MODEL: ({input: (node, output)}, the y below the nodes that this took)."""
     x, y = at
-    takes = canvas.known[kind].INPUT_TYPES()["required"]
-    if "negative" in takes:
+    takes = {form: name for name, (form, *_) in canvas.known[kind].INPUT_TYPES()["required"].items() if name != "model"}
+    if "CONDITIONING" in takes:
         clip = {"clip": rails.stop("clip", x - GAP // 2)}
         source = canvas.add("CLIPTextEncode", at, clip, {"text": unwanted(PROMPT)}, "Unwanted", height=100)
-    elif "classifier" in takes:
+    elif "GUIDANCE_CLASSIFIER" in takes:
         source = canvas.add("GuidanceDemoClassifier", at, values={"attribute": "color", "value": "green"})
-    elif "weak_model" in takes:
+    elif "MODEL" in takes:
         again = canvas.add("GuidanceDemoModel", at, values={"prediction": "eps"}, title="Loaded a second time")
         y += again["size"][1] + HEAD + GAP // 2
         source = canvas.add("PatchModelAddDownscale", (x, y), {"model": (again, 0)},
                             title="Weak: half the inner resolution")
     else:
         return {}, y
-    given = next(name for name in ("negative", "classifier", "weak_model") if name in takes)
+    given = next(takes[form] for form in ("CONDITIONING", "GUIDANCE_CLASSIFIER", "MODEL") if form in takes)
     return {given: (source, 0)}, y + source["size"][1] + HEAD + GAP // 2
 
 

@@ -42,8 +42,8 @@ class APG(Strategy):
     title = "Adaptive projected guidance (APG)"
     about = (
         "High cfg without burnt colours and with more variety: drops the part of guidance that only makes the "
-        "picture stronger, limits how far one step may push, and brakes against the last step. 2 rows, like CFG. One "
-        "to one as in the paper: eta 1, threshold 0 and momentum 0 are plain CFG at the same cfg."
+        "picture stronger, limits how far one step may push, and brakes against the last step. 2 rows, like CFG. "
+        "Exactly as in the paper: eta 1, threshold 0 and momentum 0 are plain CFG at the same cfg."
     )
     aliases = ["apg", "adaptive projected guidance", "projected guidance", "norm threshold", "momentum",
                "AdaptiveProjectedGuidance", "burnt", "oversaturation"]
@@ -121,8 +121,8 @@ class FreSca(Strategy):
     title = "FreSca"
     about = (
         "Scales low and high frequencies of guidance: more high for detail, less low for calmer shapes. The cutoff "
-        "is a share of the highest frequency, so it works alike at every size. 2 rows, like CFG. One paper, examples "
-        "mostly."
+        "is a share of the highest frequency, so it works alike at every size. 2 rows, like CFG. One paper, mostly "
+        "examples."
     )
     aliases = ["fresca", "frequency scaling", "fourier", "FreSca"]
     recipe = staticmethod(guidance.fresca)
@@ -142,8 +142,8 @@ class MamboG(Strategy):
     category = "guidance/more"
     title = "Magnitude-aware guidance (MAMBO-G)"
     about = (
-        "Softens guidance where it is large beside the prediction, as in the first steps of flow models with few "
-        "steps. Raise the sampler's cfg with it; the paper uses 10. 2 rows, like CFG. One paper, for SD3.5, "
+        "Softens guidance where it is large compared with the prediction, as in the first steps of flow models with few "
+        "steps. Raise the sampler's cfg along with it; the paper uses 10. 2 rows, like CFG. One paper, for SD3.5, "
         "Qwen-Image and Wan."
     )
     aliases = ["mambo-g", "raag", "ratio aware", "magnitude aware guidance", "MagnitudeAwareGuidance"]

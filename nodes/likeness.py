@@ -91,4 +91,4 @@ class LikenessNode(io.ComfyNode):
 
 
 CERTAINTY_INPUT = io.Float.Input("certainty", default=CERTAINTY, min=0.0, max=10000.0, step=1.0, tooltip="How sharply "
-                                 "CLIP tells likenesses apart. 100 is its own.")
+                                 "CLIP tells likenesses apart. 100 is CLIP's own.")

@@ -20,7 +20,7 @@ class Negative(Strategy):
     node_id = "GuidanceNegative"
     title = "Negative prompt"
     about = (
-        "Another negative prompt, with a weight and a moment of its own. plain: it stands for the sampler's negative "
+        "Another negative prompt, with its own weight and its own part of the run. plain: it replaces the sampler's negative "
         "(no extra cost); with a late start the picture forms first and the unwanted thing is then removed with less "
         "damage. weighted and perp-neg push away from it beside the sampler's negative (1 row more each); perp-neg "
         "spares what the negative shares with the prompt, and wants an empty prompt as the sampler's negative. Put "
@@ -186,9 +186,9 @@ class CADS(Strategy):
     category = "guidance/more"
     title = "CADS"
     about = (
-        "More variety from one prompt, also in models that make much the same picture for every seed: noise on the "
+        "More variety from one prompt, even from models that make much the same picture for every seed: noise on the "
         "prompt while the picture takes shape, none afterwards. Costs nothing. The paper measures it on "
-        "class-conditional models; how much noise a text encoder bears has to be tried."
+        "class-conditional models; how much noise a text encoder bears has to be found by trying."
     )
     aliases = ["cads", "condition annealed", "diversity", "variety", "noise conditioning", "turbo", "lightning"]
     inputs = [

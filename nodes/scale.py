@@ -60,7 +60,7 @@ class CFGPlusPlus(Strategy):
     about = (
         "Gentler guidance early, full guidance late: pictures keep natural colours and stay closer to what the model "
         "can make. Replaces the sampler's cfg at every step by the scale that makes an ordinary euler, ddim or "
-        "euler_ancestral step a CFG++ step. 2 rows, like CFG. With other samplers it is an approximation, as strong."
+        "euler_ancestral step a CFG++ step. 2 rows, like CFG. With other samplers it is an approximation of the same strength."
     )
     aliases = ["cfgpp", "cfg plus plus", "euler_cfg_pp", "manifold constrained", "natural colors", "few steps"]
     recipe = staticmethod(guidance.cfgpp)
@@ -79,7 +79,7 @@ class BetaCFG(Strategy):
     title = "beta-CFG"
     about = (
         "Guides most in the middle of the run and not at all at its ends, by a push of fixed length. 2 rows, like "
-        "CFG. One paper, for SD1.5 and SDXL; a drawn schedule on the CFG node is the gentler way to the same."
+        "CFG. One paper, for SD1.5 and SDXL; a drawn schedule on the CFG node is the gentler way to the same end."
     )
     aliases = ["beta cfg", "adaptive scaling", "beta distribution", "cfg norm schedule"]
     recipe = staticmethod(guidance.beta_cfg)

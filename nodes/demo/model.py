@@ -13,12 +13,16 @@ import safetensors.torch
 import torch
 from comfy_api.latest import io
 
+from ..bridge.joined import FORMS
 from ..inputs import checked
 from .network import ARCHITECTURE, DemoUNet, eight_groups
 from .text import BOS, LENGTH, PAD, TextEncoder, word_ids
 
 WEIGHTS = Path(__file__).with_name("model.safetensors")
 TYPES = {"v": "V_PREDICTION", "eps": "EPS", "flow": "FLOW"}
+
+# What DemoUNet changes is around the UNet, whose attention reads its text as any other's does.
+FORMS[f"{DemoUNet.__module__}.{DemoUNet.__name__}"] = FORMS["modules.diffusionmodules.openaimodel.UNetModel"]
 
 
 class DemoOps(comfy.ops.disable_weight_init):
