@@ -21,11 +21,11 @@ def autoguidance(key, share=1.0):
             return moment
         return replace(moment.ask(weak), skip=moment.skip or part == 1)
 
-    def apply(state):
+    def grounds(state):
         part = at(share, state.moment)
         if part == 0 or weak not in state.branches:
             return state
         direction = state.cond - state.branches[weak]
         return state.redirect(direction if part == 1 else part * direction + (1 - part) * state.direction)
 
-    return Step(asks, apply)
+    return Step(asks, grounds=grounds)

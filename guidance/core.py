@@ -259,6 +259,7 @@ class Step(NamedTuple):
     sets: chooses the scale. Of several in a chain the last one counts.
     limits: changes the scale that was chosen, wherever in the chain it was chosen.
     asks: wants further predictions, or does without uncond, now that the scale is known.
+    grounds: puts another prediction in the place of uncond, before anybody edits what guidance starts from.
     apply: edits the answer.
     """
 
@@ -266,9 +267,13 @@ class Step(NamedTuple):
     apply: Callable[[State], State] = unchanged
     limits: Callable[[Moment], Moment] = unchanged
     sets: Callable[[Moment], Moment] = unchanged
+    grounds: Callable[[State], State] = unchanged
 
     def plan(self, moment: Moment) -> Moment:
         return self.asks(self.limits(self.sets(moment)))
+
+    def answer(self, state: State) -> State:
+        return self.apply(self.grounds(state))
 
 
 Recipe = Callable[[], Step]  # called once per sampling run, so that what a step remembers ends with the run
@@ -304,4 +309,4 @@ def begin(moment: Moment, x, cond, uncond, denoised, branches=None) -> State:
 
 def guide(step: Step, moment: Moment, x, cond, uncond, denoised, branches=None) -> Tensor:
     """Apply a planned step to the predictions of one evaluation (see `begin`); the answer has denoised's dtype."""
-    return step.apply(begin(moment, x, cond, uncond, denoised, branches)).denoised.to(denoised.dtype)
+    return step.answer(begin(moment, x, cond, uncond, denoised, branches)).denoised.to(denoised.dtype)

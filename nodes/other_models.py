@@ -18,8 +18,7 @@ class Autoguidance(Strategy):
         "Cleaner pictures without losing variety: guides away from what a worse version of the same model makes of the "
         "prompt, in place of the negative prompt or beside it. The sampler's cfg is the strength; 2 to 3 is plenty "
         "here. Best is a smaller or earlier checkpoint with the same faults, only more of them; a quantised copy does "
-        "not help. One call of the weak model per step in place of the negative's row; none where cfg is 1. Place it "
-        "before nodes that change guidance; one that sets cfg may stand anywhere."
+        "not help. One call of the weak model per step in place of the negative's row; none where cfg is 1."
     )
     aliases = ["autoguidance", "bad version of itself", "weak model", "dual model guider", "DualModelGuider", "Karras"]
     inputs = [

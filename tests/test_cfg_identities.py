@@ -45,7 +45,7 @@ def answer(step, at, x, c, u, **branches):
     found = {(Prompt(k) if k != "perturbed" else PERTURBED): value for k, value in branches.items()}
     u = found.get(at.uncond, u)
     found = {branch: value for branch, value in found.items() if branch in at.asked}
-    return step.apply(State(at, x, c, u, u + at.scale * (c - u), found)).denoised
+    return step.answer(State(at, x, c, u, u + at.scale * (c - u), found)).denoised
 
 
 PERTURBED = Perturbed("identity", frozenset({"middle.0.0"}))

@@ -64,7 +64,7 @@ def met(make, scale):
         branches = {branch: torch.randn(2, 4, 8, 6) for branch in planned.asked - {UNCOND}}
         u = u if planned.needs else c
         state = State(planned, x, c, u, c if planned.combined == 1 else u + planned.combined * (c - u), branches)
-        yield moment, planned, state, step.apply(state)
+        yield moment, planned, state, step.answer(state)
 
 
 def test_every_strategy_is_here():
@@ -97,4 +97,4 @@ def test_nothing_is_not_a_number_without_noise():
                 x, c, u = (torch.randn(2, 4, 8, 6) for _ in range(3))
                 branches = {branch: torch.randn(2, 4, 8, 6) for branch in planned.asked - {UNCOND}}
                 state = State(planned, x, c, u, u + planned.combined * (c - u), branches)
-                assert step.apply(state).denoised.isfinite().all(), make
+                assert step.answer(state).denoised.isfinite().all(), make

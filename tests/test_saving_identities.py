@@ -52,7 +52,7 @@ def given(at, x, c, u, **branches):
 
 
 def answer(step, at, x, c, u, **branches):
-    return step.apply(given(step.plan(at), x, c, u, **branches)).denoised
+    return step.answer(given(step.plan(at), x, c, u, **branches)).denoised
 
 
 def same(a, b, tolerance=1e-12):
@@ -240,7 +240,7 @@ def test_what_leaves_steps_unguided_leaves_them_so_for_a_weak_model():
     for at in line().moments(7.0):
         at = step.plan(at)
         rows.append(at.rows)
-        step.apply(given(at, x, c, c, branches={WEAK: weak} if WEAK in at.asked else {}))
+        step.answer(given(at, x, c, c, branches={WEAK: weak} if WEAK in at.asked else {}))
     assert rows == [2, 1, 1, 1]
 
 
@@ -272,7 +272,7 @@ def test_compress_guidance_saves_a_weak_models_row_too_where_it_comes_after():
         planned = step.plan(at)
         assert planned.rows == rows
         branches = {WEAK: weak} if WEAK in planned.asked else {}
-        same(step.apply(given(planned, x, c, u, branches=branches)).denoised, weak + 7 * (c - weak))
+        same(step.answer(given(planned, x, c, u, branches=branches)).denoised, weak + 7 * (c - weak))
 
 
 def compressed(step, n=4, change=0.0, w=7.0):
@@ -390,7 +390,7 @@ def test_with_cfg_the_weight_is_split(share, w):
 
 def test_at_share_zero_autoguidance_is_cfg_and_asks_for_nothing():
     state = given(moment(), *tensors())
-    assert autoguidance("weak", 0.0).apply(state) is state
+    assert autoguidance("weak", 0.0).answer(state) is state
     assert autoguidance("weak", 0.0).plan(moment()).needs == {UNCOND}
 
 
@@ -571,7 +571,7 @@ def test_float32_is_as_close_to_the_formula_as_float32_allows(name):
     for at in line().moments(7.0)[2 if name == "classifier" else 0:3]:
         at = step.plan(at)
         branches = {WEAK: weak.float()} if WEAK in at.asked else {}
-        found = step.apply(given(at, x.float(), c.float(), u.float(), branches=branches)).denoised
+        found = step.answer(given(at, x.float(), c.float(), u.float(), branches=branches)).denoised
     error = float((found.double() - expected).abs().max() / expected.abs().max())
     assert error < 8 * 2**-24
 

@@ -186,17 +186,22 @@ class Evaluation:
         denoised = args["denoised"]
         if self.states is None:
             self.states = self.start(args)
+            self.edit_states("grounds", range(len(self.run.links)))
         else:  # as other packs have left it
             self.states = [replace(state, denoised=stream.float())
                            for state, stream in zip(self.states, self.streams(denoised))]
+        self.edit_states("apply", links)
+        answers = [state.denoised.to(denoised.dtype) for state in self.states]
+        return answers[0] if len(answers) == 1 else comfy.utils.pack_latents(answers)[0]
+
+    def edit_states(self, part, links):
+        """What these links do to the states of the streams in one part of their steps."""
         for i in links:
             for stream, steps in enumerate(self.run.streams):
-                before, after = self.states[stream], steps[i].apply(self.states[stream])
+                before, after = self.states[stream], getattr(steps[i], part)(self.states[stream])
                 if after is not before:
                     self.states[stream] = after
                     self.run.report.applied(i)
-        answers = [state.denoised.to(denoised.dtype) for state in self.states]
-        return answers[0] if len(answers) == 1 else comfy.utils.pack_latents(answers)[0]
 
     def start(self, args):
         """The predictions as the States that the chain edits, one for each stream."""
