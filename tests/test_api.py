@@ -47,7 +47,11 @@ def workflow(node=None, **inputs):
     return {name: {"class_type": kind, "inputs": values, "_meta": {"title": name}} for name, (kind, values) in graph.items()}
 
 
-GIVEN = {"GuidanceNegative": {"negative": ["unwanted", 0]}}
+GIVEN = {
+    "GuidanceNegative": {"negative": ["unwanted", 0]},
+    "GuidanceNAG": {"negative": ["unwanted", 0]},
+    "GuidancePushAway": {"away": ["unwanted", 0]},
+}
 
 
 def defaults(info, node):
