@@ -8,7 +8,7 @@ import comfy.samplers
 import comfy.utils
 import torch
 
-from ...guidance.core import UNCOND, Perturbed, Prompt, Weak, begin
+from ...guidance.core import UNCOND, Perturbed, Prompt, State, Weak, begin
 from .guider import active, coverage, embedded, has_scale_pair, is_prompt, negative_of, reaches_all
 from .joined import JOINED, Nag, beside, join, together
 from .rows import Label, Labels, arranged, labelled
@@ -21,7 +21,7 @@ class Evaluation:
 
     moments: the plan, for each stream of the latent. base, against: the guider's conditionings of which cond and
     uncond are the predictions. branches: the further predictions. states: what the chain has made of all these so
-    far, for each stream; None before its first stretch.
+    far, for each stream; none before its first stretch.
     """
 
     def __init__(self, run, moments, x):
@@ -35,7 +35,8 @@ class Evaluation:
         elif self.negative is not None and hasattr(run.guider, "uncond_model_patcher"):
             run.say_once(f"{type(run.guider).__name__} has a negative of its own for its second model, so a plain "
                          "negative prompt on the main model has no effect; weighted and perp-neg have.")
-        self.base = self.against = self.cond = self.uncond = self.states = None
+        self.base = self.against = self.cond = self.uncond = None
+        self.states: list[State] = []
         self.branches, self.edited = {}, {}
         self.unguided = False  # whether even what guidance starts from is the prompt
 
@@ -181,10 +182,10 @@ class Evaluation:
 
     def advance(self, links, args):
         """The answer after a stretch of the chain, these links. args: what the host tells a post-cfg function."""
-        if self.unguided and self.states is None:
+        if self.unguided and not self.states:
             args = {**args, "denoised": args["cond_denoised"]}  # PerpNegGuider's own is NaN then
         denoised = args["denoised"]
-        if self.states is None:
+        if not self.states:
             self.states = self.start(args)
             self.edit_states("grounds", range(len(self.run.links)))
         else:  # as other packs have left it
