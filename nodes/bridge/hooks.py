@@ -43,6 +43,7 @@ class Link(NamedTuple):
     node_id: str | None = None
     schedules: tuple[tuple[Schedule, Callable], ...] = ()  # its knobs that change over the run; see page.py
     acts_at_1: bool = True  # whether it does anything where the scale is 1
+    reshapes: bool = False  # whether it does so behind a link that does
     saves: bool = False  # whether it is there to leave out the negative
     joins: bool = False  # whether its prompts are read in the rows of the guider's prompts
 

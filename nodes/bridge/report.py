@@ -9,8 +9,7 @@ from .page import harmless, server
 log = logging.getLogger("comfyui-guidance")
 
 MOST_SPANS = 4  # a scale that changes at every step is told by its range
-AT_1 = ("NAG, Push a word away, a Negative prompt that is weighted or perp-neg, PAG, momentum guidance, classifier guidance, CADS, or a CFG node "
-        "with a scale above 1 for part of the run")
+AT_1 = "NAG, Push a word away, PAG, CADS, Momentum guidance, Classifier guidance, CFG++, a Negative prompt that is not plain, or a CFG node with its own scale"
 
 
 class Report:
@@ -60,15 +59,12 @@ class Report:
         moments = [plan(moment) for moment in run.timeline.moments(run.scales[0])]
         self.promised = sum(moment.rows for moment in moments)
         text = f"{self.names()}: {spans([m.combined for m in moments])}; {self.steps} steps, {self.promised} rows planned."
-        unguided = all(moment.combined == 1 for moment in moments)
-        idle = [link for link in run.links if unguided and not link.acts_at_1]
-        if idle:
-            text += f" Idle at cfg 1: {', '.join(dict.fromkeys(short(link.name) for link in idle))}; what acts there: {AT_1}."
+        idle = self.unguided() if all(moment.combined == 1 for moment in moments) else []
+        text += at_1(idle)
         log.info("Guidance: %s", text)
         for link in idle:
-            tell(link, f"Idle at cfg 1. What acts there: {AT_1}.")
-        if run.links[-1] not in idle:
-            tell(run.links[-1], text)
+            tell(link, "Idle at cfg 1.")
+        tell(run.links[-1], text)
 
     @harmless
     def after(self):
@@ -80,6 +76,7 @@ class Report:
                 text += f" {short(link.name)}: {self.where(spared, 'no negative')}."
         if self.calls > self.evaluations and "context_handler" not in self.run.guider.model_options:
             text += " The host could not put all rows into one call (prompts of unequal length, or memory)."
+        text += at_1([link for i, link in enumerate(self.run.links) if self.idle_at_1(i)])
         log.info("Guidance: %s", text)
         for i, link in enumerate(self.run.links):
             tell(link, self.deeds(i) if i + 1 < len(self.run.links) else f"{self.deeds(i)}\nChain: {text}")
@@ -87,16 +84,28 @@ class Report:
     def names(self):
         return ", ".join(short(link.name) for link in self.run.links)
 
+    def unguided(self):
+        """The links that will do nothing in a run at scale 1."""
+        links = self.run.links
+        return [link for i, link in enumerate(links)
+                if not link.acts_at_1 and not (link.reshapes and any(before.acts_at_1 for before in links[:i]))]
+
+    def idle_at_1(self, i):
+        """Whether a link did nothing because the scale was 1."""
+        return not self.acted[i] and not self.run.links[i].acts_at_1 and all(scale == 1 for scale in self.scales.values())
+
     def deeds(self, i):
         """What one link did, in one sentence."""
         link, step = self.run.links[i], self.run.streams[0][i]
-        if not self.acted[i]:
-            alone = not link.acts_at_1 and all(scale == 1 for scale in self.scales.values())
-            return f"Idle: cfg was 1 throughout. What acts there: {AT_1}." if alone else "Changed nothing in this run."
+        if self.idle_at_1(i):
+            return "Idle: cfg was 1 throughout."
+        scales = spans(list(self.scales.values()))
         if step.sets is not unchanged or step.limits is not unchanged and not link.saves:
-            return f"In force: {spans(list(self.scales.values()))}."
+            return f"In force: {scales}."
+        if not self.acted[i]:
+            return f"Changed nothing in this run ({scales})."
         if self.spared[i] and link.saves:
-            return f"Left the negative out: {self.where(self.spared[i], 'it was left out')}."
+            return f"{self.where(self.spared[i], 'No negative')}."
         rows = f", {self.asked[i]} rows" if self.asked[i] else ""
         return f"Acted at {len(self.acted[i])} of {self.steps} steps{rows}."
 
@@ -117,8 +126,15 @@ def spans(scales):
     return ", ".join([f"cfg {scale} for {steps} {'step' if steps == 1 else 'steps'}", *(f"{scale} for {steps}" for scale, steps in others)])
 
 
+def at_1(idle):
+    """What is said of links that do nothing at scale 1."""
+    return f" Idle at cfg 1: {', '.join(dict.fromkeys(short(link.name) for link in idle))}; what acts there: {AT_1}." if idle else ""
+
+
 def short(name):
-    return name.split(" (")[0]
+    """A title as people say it: by its abbreviation where it has one."""
+    title, _, more = name.removesuffix(")").partition(" (")
+    return more if more.isupper() else title
 
 
 def tell(link, text):
