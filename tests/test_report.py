@@ -27,7 +27,7 @@ def lines(caplog):
 def told(monkeypatch):
     """What stands under each node in the end."""
     said = {}
-    server = SimpleNamespace(client_id=None, send_progress_text=lambda text, node_id: said.__setitem__(node_id, text))
+    server = SimpleNamespace(client_id="page", send_sync=lambda event, data, client: said.update({data["node"]: data["text"]}))
     monkeypatch.setitem(sys.modules, "server", SimpleNamespace(PromptServer=SimpleNamespace(instance=server)))
     return said
 

@@ -4,7 +4,7 @@ import logging
 from itertools import groupby
 
 from ...guidance.core import chain, unchanged
-from .page import harmless, server
+from .page import harmless, page
 
 log = logging.getLogger("comfyui-guidance")
 
@@ -139,6 +139,6 @@ def short(name):
 
 def tell(link, text):
     """Under the link's node on the page, where there is one."""
-    host = server()
-    if link.node_id is not None and hasattr(host, "send_progress_text"):
-        host.send_progress_text(text, link.node_id)
+    send = page()
+    if link.node_id is not None and send is not None:
+        send("guidance.told", {"node": link.node_id, "text": text})
