@@ -684,8 +684,10 @@ def test_what_a_run_tells_stays_under_the_node_and_can_be_read(page):
     """The page's own words went after the run in 1.58, and were cut off after two lines in the classic renderer."""
     empty(page)
     seed = int.from_bytes(os.urandom(3), "big")
-    heard = run(page, {**WORKFLOW, "6": ("GuidanceAPG", {"model": ["1", 0]}), "7": ("KSampler", {**WORKFLOW["7"][1], "steps": 2, "cfg": 1.0, "seed": seed})})
-    assert heard["error"] is None
+    sampler = {**WORKFLOW["7"][1], "model": ["61", 0], "steps": 2, "cfg": 1.0, "seed": seed}
+    workflow = {**WORKFLOW, "7": ("KSampler", sampler), "61": ("GuidanceAPG", {"model": ["1", 0]})}  # not 6, whose values the page has kept
+    del workflow["6"]
+    assert run(page, workflow)["error"] is None
     page.evaluate("() => { app.canvas.ds.scale = 1; app.canvas.centerOnNode(app.graph._nodes.find(n => n.comfyClass === 'GuidanceAPG')); app.canvas.setDirty(true, true) }")
     told = page.locator(".guidance-told:not(.measured)")
     told.wait_for()
