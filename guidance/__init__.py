@@ -13,6 +13,7 @@ from .cfgpp import cfgpp
 from .classifier import classifier
 from .compress import compress
 from .core import UNCOND, Branch, Moment, Perturbed, Prompt, Recipe, State, Step, Timeline, chain, guide
+from .distilled import distilled
 from .fdg import fdg
 from .fresca import fresca
 from .interval import ALWAYS, Window, interval
@@ -30,6 +31,7 @@ from .renorm import renorm
 from .rescale import rescale
 from .schedule import Schedule, ScheduleError, parse
 from .skimmed import skimmed_cfg
+from .streams import stream_cfg
 from .tcfg import tcfg
 from .threshold import dynamic_threshold
 from .zero_star import cfg_zero_star

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from pack.nodes import STRATEGIES
-from pack.tests.host import NODES, made, node, one_level, prompt, sample
+from pack.tests.host import NODES, home, made, node, one_level, prompt, sample
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +90,7 @@ MORE = [("GuidanceNegative", {"mode": "weighted"}), ("GuidancePerpCFG", {"litera
 
 @pytest.mark.parametrize("id, knobs", [*((cls.node_id, {}) for cls in STRATEGIES), *MORE], ids=str)
 def test_what_a_strategy_declares_of_cfg_1_is_true(id, knobs):
-    model = one_level("flow")
+    model = home(id, one_level("flow"))
     weak = {"weak_model": one_level("flow", seed=9)} if id == "GuidanceAutoguidance" else {}
     guided = made(id, model, **weak, **knobs)
     declared = guided.model_options["guidance_chain"][-1].acts_at_1
