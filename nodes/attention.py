@@ -128,13 +128,17 @@ class TextEncode(Joining):
         prompt = encoded(clip, kept)
         if not pushed:
             return io.NodeOutput(model, prompt)
-        marked = [[tokens, {**values, ITS_OWN: frozenset(pushed)}] for tokens, values in prompt]
-        return io.NodeOutput(cls.patched(model, {**knobs, "pushed": pushed}), marked)
+        return io.NodeOutput(cls.patched(model, {**knobs, "pushed": pushed}), marked(prompt, pushed))
 
     @classmethod
     def prepare(cls, model, pushed, strength, window):
         def recipe():
             return guidance.chain(*(guidance.push_away(key, strength, window, times) for key, (_, times) in pushed.items()))
 
-        words = {key: as_negative(conditioning) for key, (conditioning, _) in pushed.items()}
+        words = {key: marked(as_negative(conditioning), pushed) for key, (conditioning, _) in pushed.items()}
         return cls.reading(model, *words.values()), recipe, words
+
+
+def marked(conditioning, keys):
+    """So that the words of one prompt are pushed away in no other one."""
+    return [[tokens, {**values, ITS_OWN: frozenset(keys)}] for tokens, values in conditioning]

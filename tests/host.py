@@ -171,7 +171,7 @@ class TinyClipModel(comfy.sd1_clip.SD1ClipModel):
 
 def tiny_clip(seed=0, tokenizer=comfy.sd1_clip.SD1Tokenizer):
     """SD1.5's text encoder with its own tokenizer and random weights, as wide as the prompts here."""
-    clip = comfy.sd.CLIP(comfy.supported_models_base.ClipTarget(tokenizer, TinyClipModel))
+    clip = comfy.sd.CLIP(comfy.supported_models_base.ClipTarget(tokenizer, TinyClipModel), embedding_directory=[])
     random_weights(clip.cond_stage_model, seed)
     return clip
 

@@ -27,7 +27,7 @@ from comfy.patcher_extension import WrappersMP
 
 from ...guidance.nag import nag
 
-ITS_OWN = "guidance_words"  # in an entry: keys of words with a negative weight in this prompt, for no other one
+ITS_OWN = "guidance_words"  # in an entry: keys of the words with a negative weight in its prompt; in theirs too
 JOINED = "guidance_joined"  # in an entry's model_conds, then in apply_model's keywords, then in transformer_options
 INSTALLED = "guidance_joining"  # in the model's transformer_options
 PLACE = "guidance_place"  # in transformer_options: which kind of attention is calling, where its tokens do not tell

@@ -133,7 +133,9 @@ class Run:
 
     def means(self, entry, key):
         """Whether words are to be pushed away in this entry of a prompt: those written in another prompt are not."""
-        return key in entry.get(ITS_OWN, ()) or key not in self.written
+        if ITS_OWN not in self.prompts[key][0]:
+            return True
+        return key in entry[ITS_OWN] if ITS_OWN in entry else key not in self.written
 
     def plan(self, sigma, scale=None):
         """A Moment for each stream of the latent. scale: where the guider's own does not count."""
