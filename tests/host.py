@@ -47,10 +47,10 @@ class OneLevelUNet(TinyUNet):
 
 
 @cache
-def tiny_flux():
+def tiny_flux(seed=0):
     """A Flux model for the latents and prompts of the UNets here; it takes its guidance as an input."""
     return patcher(comfy.model_base.Flux, {**FLUX, "in_channels": 4, "out_channels": 4}, ModelType.FLUX,
-                   comfy.latent_formats.SD15)
+                   comfy.latent_formats.SD15, seed=seed)
 
 
 def random_weights(network, seed):

@@ -1,6 +1,7 @@
 """Negative weights written in a prompt: how the text is read, what is encoded, and what the push has to equal."""
 
 import time
+from contextlib import suppress
 from types import SimpleNamespace
 
 import comfy.sd1_clip
@@ -64,10 +65,8 @@ def test_what_cannot_be_is_refused_in_one_sentence(text, says):
                                   "(a) b " * 170_000 + "(c:-1)", ")" * 10**6 + ":-1", "(a:-1)b" * 140_000])
 def test_a_megabyte_takes_no_longer_than_its_length(text):
     started = time.process_time()
-    try:
+    with suppress(ValueError):
         taken_apart(text)
-    except ValueError:
-        pass
     assert time.process_time() - started < 10
 
 
