@@ -103,7 +103,7 @@ class TextEncode(Joining):
     node_id = "GuidanceTextEncode"
     title = "Prompt with negative weights"
     about = (
-        "A prompt in which words may have negative weights, as in `a cat, (collar:-1)`: what they would add to the picture is "
+        "A prompt in which words may have negative weights, as in 'a cat, (collar:-1)': what they would add to the picture is "
         "taken away. Works at cfg 1. Everything else is as in CLIP Text Encode. Costs no row and hardly any time; without a "
         "negative weight the model is left as it is."
     )

@@ -5,7 +5,7 @@ import logging
 import pytest
 import torch
 from pack.tests.architectures import ARCHITECTURES
-from pack.tests.host import NODES, Counter, cfg_guider, node, one_level, short
+from pack.tests.host import NODES, Counter, cfg_guider, node, one_level, perp_neg_guider, short
 from pack.tests.measure import error
 from pack.tests.test_guiders import AUDIO, PACK, STREAMS, VIDEO, both, small
 
@@ -76,6 +76,12 @@ def test_what_other_packs_added_to_the_answer_is_kept():
     answers = small(cfg_guider(guided(model, 3, 7)), 4, noise=PACK).unbind()
     for answer, right in zip(answers, (alone(model, 3, VIDEO), alone(model, 7, AUDIO))):
         assert error(answer, right) < 1e-6
+
+
+def test_a_guider_that_has_a_term_for_all_streams_is_named(caplog):
+    small(perp_neg_guider(guided(STREAMS, 3, 7)), 2, noise=PACK)
+    small(perp_neg_guider(guided(STREAMS, 3, 3)), 2, noise=PACK)
+    assert sum("Guider_PerpNeg adds a term of its own" in record.message for record in caplog.records) == 1
 
 
 def test_another_scale_that_a_later_node_sets_is_for_both():

@@ -234,7 +234,7 @@ class Evaluation:
             uncond = self.branches.pop(UNCOND, uncond)
         if uncond is None and self.guided:
             self.run.say_once(
-                f"The guidance scale is {self.moment.scale:g} but {type(self.run.guider).__name__} did not compute a "
+                f"The guidance scale is {max(moment.scale for moment in self.moments):g} but {type(self.run.guider).__name__} did not compute a "
                 "negative to guide away from, so the answer is the prompt's own prediction."
             )
         uncond = cond if uncond is None else uncond
@@ -255,6 +255,9 @@ class Evaluation:
         scale, host = moment.combined, self.moment.combined
         if len(self.moments) == 1 or has_scale_pair(self.run.guider) or scale == host and (scale != 1 or not self.guided):
             return denoised
+        if hasattr(self.run.guider, "cfg2") or hasattr(self.run.guider, "neg_scale"):
+            self.run.say_once(f"{type(self.run.guider).__name__} adds a term of its own, which is the same for all streams, so "
+                              "audio is not quite what it would be alone.")
         own = cond if scale == 1 else uncond + (cond - uncond) * scale
         others = denoised - (uncond + (cond - uncond) * host)  # what other packs have made of it; else all zeros
         return own + others

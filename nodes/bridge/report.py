@@ -1,6 +1,7 @@
 """What a chain will do in a run and what it did: a line on the log before and after, and under each node its own."""
 
 import logging
+from functools import cached_property
 from itertools import groupby
 
 from ...guidance.core import chain, unchanged
@@ -22,7 +23,6 @@ class Report:
         self.run, self.steps = run, len(run.timeline.sigmas) - 1
         self.step = 0  # of the evaluation under way
         self.scales = {}  # by step, the scale in force for each stream
-        self.at_1 = what_acts_at_1(run.guider.model_patcher)
         self.acted: list[set[int]] = [set() for _ in run.links]  # the steps at which each link changed something
         self.spared: list[set[int]] = [set() for _ in run.links]  # the steps at which each took the negative out
         self.asked = [0] * len(run.links)  # the rows that each asked for
@@ -52,6 +52,10 @@ class Report:
         self.rows, self.calls = self.rows + rows, self.calls + 1
 
     # ------------------------------------------------------------------------------------------------ the lines
+
+    @cached_property
+    def at_1(self):
+        return what_acts_at_1(self.run.guider.model_patcher)
 
     @harmless
     def before(self):
