@@ -163,16 +163,12 @@ def node(cls, model, **knobs):
     return cls.execute(model, **{**defaults, **knobs}).result[0]
 
 
-class TinyClipModel(comfy.sd1_clip.SD1ClipModel):
-    def __init__(self, **how):
-        size = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
-        super().__init__(**{**how, "model_options": {**how["model_options"], "clip_l_model_config": size}})
-
-
-def tiny_clip(seed=0, tokenizer=comfy.sd1_clip.SD1Tokenizer):
+def tiny_clip():
     """SD1.5's text encoder with its own tokenizer and random weights, as wide as the prompts here."""
-    clip = comfy.sd.CLIP(comfy.supported_models_base.ClipTarget(tokenizer, TinyClipModel), embedding_directory=[])
-    random_weights(clip.cond_stage_model, seed)
+    target = comfy.supported_models_base.ClipTarget(comfy.sd1_clip.SD1Tokenizer, comfy.sd1_clip.SD1ClipModel)
+    size = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
+    clip = comfy.sd.CLIP(target, embedding_directory=[], model_options={"clip_l_model_config": size})
+    random_weights(clip.cond_stage_model, 0)
     return clip
 
 
