@@ -48,7 +48,7 @@ def answer(step, at, x, c, u, **branches):
     return step.answer(State(at, x, c, u, u + at.scale * (c - u), found)).denoised
 
 
-PERTURBED = Perturbed("identity", frozenset({"middle.0.0"}))
+PERTURBED = Perturbed("identity", ("middle.0.0",))
 
 
 def tensors(shape=(2, 4, 6, 5), n=3):
