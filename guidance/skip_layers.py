@@ -1,4 +1,4 @@
-"""Skip-layer guidance, and spatiotemporal skip guidance. Stability AI 2024, https://github.com/Stability-AI/sd3.5; Hyung et al. 2024, https://arxiv.org/abs/2411.18664"""
+"""Skipped layers. Hyung et al. 2024 (STG), https://arxiv.org/abs/2411.18664; Stability AI 2024 (SLG, in sd3.5's code)"""
 
 from dataclasses import replace
 

@@ -50,7 +50,8 @@ def window(tooltip, start=0.0, end=1.0, optional=False):
         io.Float.Input("end", default=end, min=0.0, max=1000.0, step=0.01, tooltip=f"{tooltip} until here.",
                        optional=optional),
         io.Combo.Input("unit", options=["percent", "sigma"], default="percent", display_name="unit of start and end",
-                       optional=optional, tooltip="percent runs from 0 (all noise) to 1 (none); sigma falls from the model's highest to 0."),
+                       optional=optional, tooltip="percent runs from 0 (all noise) to 1 (none); sigma falls from the model's "
+                       "highest to 0."),
     ]
 
 

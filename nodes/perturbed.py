@@ -75,8 +75,8 @@ class SEG(Perturbing):
     inputs = [
         number("scale", 3.0, -100.0, 100.0, "How strongly to guide. 3 is the paper's. 0 is off and costs nothing."),
         layers("auto", "Which layers are blurred"),
-        number("sigma", 1000.0, 0.0, 1000.0, "How far the blur reaches, in tokens. 0 is off; 1000 is the paper's infinite blur, "
-               "where every place looks for the same.", display_name="sigma (blur)"),
+        number("sigma", 1000.0, 0.0, 1000.0, "How far the blur reaches, in tokens. 0 is off; 1000 is the paper's infinite "
+               "blur, where every place looks for the same.", display_name="sigma (blur)"),
         RESCALE,
         *when,
     ]
@@ -86,8 +86,8 @@ class SLG(Perturbing):
     node_id = "GuidanceSLG"
     title = "Skip layers (SLG, STG)"
     about = (
-        "Better anatomy and steadier motion: guides away from what the model sees without some of its layers. 1 row more in the "
-        "same forward, which is not computed before the first of them; or no row, where the negative loses the layers."
+        "Better anatomy and steadier motion: guides away from what the model sees without some of its layers. 1 row more in "
+        "the same forward, which is not computed before the first of them; or no row, where the negative loses the layers."
     )
     aliases = ["slg", "stg", "skip layer guidance", "spatiotemporal skip guidance", "SkipLayerGuidanceDiT",
                "SkipLayerGuidanceSD3", "SkipLayerGuidanceWanVideo", "hands", "anatomy", "video", "motion"]
@@ -98,9 +98,10 @@ class SLG(Perturbing):
                "costs nothing.", **used_when(row=["its own"])),
         layers("auto", "Which layers are left out"),
         io.Combo.Input("what", options=["block", "attention"], default="block", display_name="what to skip",
-                       tooltip="block leaves the layers out (SLG, STG-R), attention only what they see of other places (STG-A)."),
+                       tooltip="block leaves the layers out (SLG, STG-R), attention only what they see elsewhere (STG-A)."),
         io.Combo.Input("row", options=["its own", "the negative's"], default="its own", display_name="where to skip",
-                       tooltip="its own: one more row, also at cfg 1. the negative's: no row more, and idle at cfg 1; usual for Wan."),
+                       tooltip="its own: one more row, also at cfg 1. the negative's: no row more, idle at cfg 1; usual for "
+                       "Wan."),
         io.Float.Input("rescale", default=0.0, min=0.0, max=1.0, step=0.01, tooltip=RESCALE.tooltip,
                        **used_when(row=["its own"])),
         *when,
@@ -121,9 +122,9 @@ class TPG(Perturbing):
     node_id = "GuidanceTPG"
     title = "Shuffled tokens (TPG)"
     about = (
-        "Better composition and detail, with or without a prompt: guides away from what the model sees when the places of the "
-        "picture are in another order. 1 row more in the same forward (3 with CFG, 2 at cfg 1), which is not computed before its "
-        "first such layer; none where scale or share is 0."
+        "Better composition and detail, with or without a prompt: guides away from what the model sees when the places of "
+        "the picture are in another order. 1 row more in the same forward (3 with CFG, 2 at cfg 1), which is not computed "
+        "before its first such layer; none where scale or share is 0."
     )
     aliases = ["tpg", "token perturbation guidance", "TokenPerturbationGuidance", "shuffle", "composition"]
     category = "guidance/more"

@@ -32,8 +32,15 @@ def apply_model(executor, x, t, c_concat=None, c_crossattn=None, control=None, t
     network = getattr(network, "_orig_mod", network)  # compiled
     shapes = conds.get("latent_shapes") or [x.shape]
     with (joined.reading(network, x, streams, transformer_options) as options,
-          weakened.weakening(network, rows, shapes, options) as options):
+          weakened.weakening(network, rows, shapes, options, alone(transformer_options)) as options):
         return executor(x, t, c_concat, c_crossattn, control, options, **conds)
+
+
+def alone(options):
+    """Whether no other pack has a part in what the network does with these options."""
+    attention = options.get("optimized_attention_override")
+    ours = getattr(attention, "func", None) is override and attention.args[0] is None
+    return ours and not options.get("patches") and not options.get("patches_replace")
 
 
 @torch.compiler.disable

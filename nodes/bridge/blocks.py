@@ -32,14 +32,16 @@ class Anatomy(NamedTuple):
     """What is known of a network. blocks: in the order of the forward.
 
     layers: names of those that can be weakened, in that order. patch: how many frames, rows and columns of the latent
-    make a token. joint: whether picture and text look at each other. ordered: whether a token has its place by its
-    position alone, so that shuffled ones have to be put back behind each block.
+    make a token. joint: whether picture and text look at each other. restores: whether shuffled tokens are put back behind
+    each block; a UNet leaves them, as its skip connections bring back the order. rotary: whether tokens are told their
+    places in each attention.
     """
 
     blocks: list[Block]
     patch: tuple[int, int, int]
     joint: bool = False
-    ordered: bool = True
+    restores: bool = True
+    rotary: bool = True
 
     @property
     def layers(self):
@@ -59,6 +61,7 @@ class Kind(NamedTuple):
     lists: tuple
     attention: tuple[str, ...] = ()
     patch: Callable = lambda network: (1, network.patch_size, network.patch_size)
+    rotary: bool = True
 
     def anatomy(self, network):
         blocks = []
@@ -66,7 +69,7 @@ class Kind(NamedTuple):
             for i, module in enumerate(getattr(network, attribute)):
                 attention = tuple(name for name in self.attention if hasattr(module, name))
                 blocks.append(Block(f"{name}.{i}", (f"{name}.{i}",), module, takes, text, attention))
-        return Anatomy(blocks, self.patch(network), not self.attention)
+        return Anatomy(blocks, self.patch(network), not self.attention, rotary=self.rotary)
 
 
 X, PAIR = (("x", 0),), (("img", 0), ("txt", 1))
@@ -87,13 +90,15 @@ KINDS = {  # by the network's class, and where it is defined
     "chroma.model.Chroma": FLUX,
     "hunyuan_video.model.HunyuanVideo": FLUX._replace(
         patch=lambda network: (1, *network.patch_size) if len(network.patch_size) == 2 else tuple(network.patch_size)),
-    "modules.diffusionmodules.mmdit.OpenAISignatureMMDITWrapper": Kind((("double", "joint_blocks", (("", 0), ("", 1)), 0),)),
+    "modules.diffusionmodules.mmdit.OpenAISignatureMMDITWrapper": Kind(
+        (("double", "joint_blocks", (("", 0), ("", 1)), 0),), rotary=False),
     "qwen_image.model.QwenImageTransformer2DModel": Kind(
         (("double", "transformer_blocks", (("encoder_hidden_states", 1), ("hidden_states", 0)), 0),)),
     "lumina.model.NextDiT": Kind((("double", "layers", X, None),)),
     "krea2.model.SingleStreamDiT": Kind((("single", "blocks", X, None),), patch=lambda network: (1, network.patch, network.patch)),
     "ideogram4.model.Ideogram4Transformer2DModel": Kind((("single", "layers", X, None),), patch=lambda network: (1, 1, 1)),
-    "aura.mmdit.MMDiT": Kind((("double", "double_layers", (("c", 0), ("x", 1)), 0), ("single", "single_layers", (("cx", 0),), None))),
+    "aura.mmdit.MMDiT": Kind(
+        (("double", "double_layers", (("c", 0), ("x", 1)), 0), ("single", "single_layers", (("cx", 0),), None)), rotary=False),
 }
 ON_THE_WAY = ("ResBlock", "SpatialTransformer", "Downsample", "Upsample")  # of a UNet: what works row by row
 
@@ -113,7 +118,7 @@ def unet(network):
             blocks += [Block(name, (name,), transformer, attention=("attn1",)) for name, transformer in zip(names, transformers)]
             # Of video models: these look along time.
             blocks += [Block("", (name,), along, (), attention=("attn1",)) for name, along in zip(names, getattr(module, "time_stack", []))]
-    return Anatomy(blocks, (1, 1, 1), ordered=False)
+    return Anatomy(blocks, (1, 1, 1), restores=False)
 
 
 _known: WeakKeyDictionary = WeakKeyDictionary()
@@ -149,6 +154,9 @@ def choose_layers(network, text, kind, strategy):
     anatomy = anatomy_of(network)
     if anatomy is None:
         raise ValueError(f"{strategy}: the layers of this model, a {type(network).__name__}, are not known.")
+    if kind == "shuffle" and not anatomy.rotary:
+        raise ValueError(f"{strategy}: this model, a {type(network).__name__}, tells tokens their places only at its start, so "
+                         "shuffling them for the time of a block changes nothing.")
     layers = anatomy.layers
     chosen: set[str] = set()
     for name in filter(None, (part.strip() for part in text.split(","))):
@@ -187,7 +195,6 @@ def named(layers, name):
         begins = [begin] if begin else kinds if len(kinds) == 1 else []  # 7-9, where there is one kind only
         wanted = {f"{begin}.{i}" for begin in begins for i in range(int(first), min(int(last), 9999) + 1)}
         found = [layer for layer in layers if any(f"{layer}.".startswith(f"{one}.") for one in wanted)]
-        found = found if len({layer for layer in found}) >= len(wanted) else []
     if not found and name.isdecimal() and len(kinds) == 1:
         found = [layer for layer in layers if layer == f"{min(kinds)}.{int(name)}"]
     return found

@@ -23,7 +23,7 @@ import comfy.utils
 import torch
 
 from ...guidance.nag import nag
-from .calls import Call, partial_attention, partial_works, pick
+from .calls import Call, partial_attention, pick
 from .hooked import hooked
 from .rows import JOINED
 

@@ -132,24 +132,23 @@ class Weakened:
         """What weakens each entry in one of these layers, or None."""
         return [act if act is not None and any(layer in act.layers for layer in layers) else None for act in self.weakened]
 
-    def sources(self, acts):
+    def sources(self, inside, acts):
         """Of each entry, where the one stands whose answer of a block it has: itself, or what it copies. None: it has no
-        answer, and stays what it is."""
-        self.apart.update(entry for entry, act in zip(self.entries, acts) if act is not None)
+        answer, and stays what it is. inside, acts: what weakens each in the block, and as this block."""
+        self.apart.update(entry for entry, act in zip(self.entries, inside) if act is not None)
         shared = [self.shares and twin in self.entries and entry not in self.apart for entry, twin in zip(self.entries, self.twins)]
         sources = [self.entries.index(twin) if share else place for place, (twin, share) in enumerate(zip(self.twins, shared))]
         return [None if act is not None and act.kind == "skip" else source for act, source in zip(acts, sources)]
 
 
 @contextmanager
-def weakening(network, rows, shapes, options):
-    """Around a forward, whose options these are then. rows: rows.Rows, or None. shapes: of the latent's streams."""
+def weakening(network, rows, shapes, options, alone):
+    """Around a forward, whose options these are then. rows: rows.Rows, or None. shapes: of the latent's streams. alone: whether
+    no other pack has a part in it, which might do different things to rows that are alike."""
     if rows is None or not any(rows.weakened):
         yield options
         return
-    # What other packs do to a forward may differ between rows that are alike.
-    others = options.get("patches") or options.get("patches_replace") or options["optimized_attention_override"].args[0]
-    weakened = Weakened(rows, anatomy_of(network), shapes, not others)
+    weakened = Weakened(rows, anatomy_of(network), shapes, alone)
     with hooked(network, "weakened", changes, weakened):
         yield {**options, WEAKENED: weakened}
 
@@ -179,35 +178,35 @@ def in_block(block, number, hook, *args, **kwargs):
     """A block, from which some entries have what another one has, or nothing, or in which they see other tokens."""
     options = next((value for value in (*args, *kwargs.values()) if isinstance(value, dict)), {})
     rows = options.get(WEAKENED, hook.rows)
-    acts = rows.acts(block.layers)
-    sources = rows.sources(acts)
+    inside = rows.acts(block.layers)
+    acts = inside if block.name else [None] * len(inside)  # where layers only lie in it, nothing happens to it itself
+    sources = rows.sources(inside, acts)
     streams = [kwargs[name] if name in kwargs else args[place] for name, place in block.takes]
     pair = isinstance(streams[0], tuple)  # of video and audio
     streams = list(streams[0]) if pair else streams
-    picture = None
+    picture, count = None, len(sources)
     if rows.anatomy.joint:
         picture = picture_of(block, rows, streams, options, hook.network)
-        options = {**options, HERE: Here(block.name, picture, rows.grids[0])}
-        kwargs["transformer_options"] = options
-    rows.done.update(act for act in acts if act is not None and block.name and act.kind not in IN_ATTENTION)
-    moved = [(place, act) for place, act in enumerate(acts) if act is not None and block.name and act.kind == "shuffle"]
+        kwargs["transformer_options"] = {**options, HERE: Here(block.name, picture, rows.grids[0])}
+    moved = [(place, act) for place, act in enumerate(acts) if act is not None and act.kind == "shuffle"]
     computed = [place for place, source in enumerate(sources) if source == place]
-    if not moved and len(computed) == len(sources):
+    rows.done.update(act for act in acts if act is not None and act.kind not in IN_ATTENTION)
+    if not moved and len(computed) == count:
         return hook.original(*args, **kwargs)
     for place, act in moved:
-        streams = shuffled(streams, block, picture, (place, len(sources)), act, number)
+        streams = shuffled(streams, block, picture, (place, count), act, number)
     args, kwargs = with_streams(block, args, kwargs, [tuple(streams)] if pair else streams)
-    if len(computed) < len(sources):
-        args, kwargs = fewer((args, kwargs), computed, len(sources), streams[0].shape[0])
+    if len(computed) < count:
+        args, kwargs = fewer((args, kwargs), computed, count, streams[0].shape[0])
     answers = hook.original(*args, **kwargs) if computed else tuple(streams)
-    one = torch.is_tensor(answers) or len(streams) == 1
-    answers = [answers] if torch.is_tensor(answers) else list(answers)
-    if len(computed) < len(sources):
+    several = isinstance(answers, tuple) and len(streams) > 1
+    answers = list(answers) if isinstance(answers, tuple) else [answers]
+    if len(computed) < count:
         answers = [spread(answer, stream, sources, computed) for answer, stream in zip(answers, streams)]
-    for place, act in moved:
-        if rows.anatomy.ordered:
-            answers = shuffled(answers, block, picture, (place, len(sources)), act, number, back=True)
-    return answers[0] if one else tuple(answers)
+    if rows.anatomy.restores:
+        for place, act in moved:
+            answers = shuffled(answers, block, picture, (place, count), act, number, back=True)
+    return tuple(answers) if several else answers[0]
 
 
 def picture_of(block, rows, streams, options, network):
