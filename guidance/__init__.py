@@ -30,8 +30,11 @@ from .push_away import push_away
 from .renorm import renorm
 from .rescale import rescale
 from .schedule import Schedule, ScheduleError, parse
+from .seg import seg
 from .skimmed import skimmed_cfg
+from .skip_layers import skip_layers, skip_layers_in_uncond
 from .streams import stream_cfg
 from .tcfg import tcfg
 from .threshold import dynamic_threshold
+from .tpg import tpg
 from .zero_star import cfg_zero_star

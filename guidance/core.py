@@ -34,10 +34,16 @@ class Prompt(Branch):
 
 @dataclass(frozen=True)
 class Perturbed(Branch):
-    """The prediction for the prompt by a model whose attention is weakened in some layers."""
+    """The prediction for the prompt by a model that is weakened in some layers.
+
+    kind: "identity" (the picture's attention to itself sees only its own place), "blur" (of what it looks for, over
+    `amount` tokens), "skip" (the layers are left out), "shuffle" (a share of `amount` of the tokens, by `seed`).
+    """
 
     kind: str
-    layers: frozenset[str]
+    layers: tuple[str, ...]
+    amount: float = 0.0
+    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -136,6 +142,7 @@ class Moment:
     rescaled: bool = False  # whether a step has chosen the scale
     skip: bool = False  # leave uncond out of this evaluation, unless a step has asked for it
     beside: Beside = Beside()
+    weakened: Perturbed | None = None  # what happens in uncond's own row
     distilled: float | None = None  # the scale that the model takes as an input; None leaves it as the prompts say
     embed: Callable[[Tensor], Tensor] | None = None  # what happens to the prompt's embedding (B, tokens, width) first
 

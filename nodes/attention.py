@@ -6,7 +6,8 @@ from uuid import uuid4
 from comfy_api.latest import io
 
 from .. import guidance
-from .bridge.joined import ITS_OWN, form_of, install
+from .bridge.attention import install
+from .bridge.joined import ITS_OWN, form_of
 from .inputs import number, window
 from .prompts import as_negative
 from .strategy import Strategy

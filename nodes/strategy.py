@@ -67,7 +67,7 @@ class Strategy(io.ComfyNode):
     def patched(cls, model, knobs):
         """The model with this strategy behind those that it has, set by checked knobs."""
         if cls.when:
-            knobs["window"] = Window(*(knobs.pop(input.id) for input in cls.when))
+            knobs["window"] = Window(*(knobs.pop(input.id, input.default) for input in cls.when))
         patched, recipe, brought = cls.prepare(model, **knobs)
         node_id = getattr(cls.hidden, "unique_id", None)
         schedules = tuple((knob, partial(cls.applied, knobs, knob)) for knob in knobs.values() if isinstance(knob, Schedule))

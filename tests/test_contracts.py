@@ -24,7 +24,7 @@ HELP = Path(__file__).parent.parent / "web" / "docs"
 STEPS = 4  # of a short run
 
 # What cannot be tried beside the strategies that are for Flux.
-NOT_ON_FLUX = {"GuidancePAG": "is for UNets", "GuidanceAutoguidance": "has a UNet for its weak model here"}
+NOT_ON_FLUX = {"GuidanceAutoguidance": "has a UNet for its weak model here"}
 
 # Knobs with which a strategy is plain CFG. None: it replaces the sampler's cfg, so it has none.
 NEUTRAL = {
@@ -38,6 +38,9 @@ NEUTRAL = {
     "GuidanceCFGPlusPlus": None,
     "GuidancePerpCFG": {"eta": 1.0},
     "GuidancePAG": {"scale": 0.0},
+    "GuidanceSEG": {"sigma": 0.0},
+    "GuidanceSLG": {"scale": 0.0},
+    "GuidanceTPG": {"share": 0.0},
     "GuidanceDynamicThreshold": {"strength": 0.0},
     "GuidanceMimic": {"strength": 0.0},
     "GuidanceAPG": {"eta": 1.0, "threshold": 0.0, "momentum": 0.0},
@@ -69,6 +72,9 @@ STEERS_AT_ONE = {
     "GuidanceStreamCFG": "replaces the sampler's cfg",
     "GuidanceDistilled": "changes what the network is told",
     "GuidancePAG": "adds a term of its own",
+    "GuidanceSEG": "adds a term of its own",
+    "GuidanceSLG": "adds a term of its own",
+    "GuidanceTPG": "adds a term of its own",
     "GuidanceClassifier": "adds a term of its own",
     "GuidanceMomentum": "adds a term of its own",
     "GuidanceCADS": "changes the prompt",
@@ -111,6 +117,9 @@ VARIANTS = {
     "GuidanceCFGPlusPlus": [{"strength": "0:0.2, 1:1"}],
     "GuidancePerpCFG": [{"reference": "cond"}, {"space": "noise"}, {"literal": True, "eta": 0.3}],
     "GuidancePAG": [{"layers": "input, output.1", "rescale": 0.7}, {"scale": "0:0, 0.5:3"}],
+    "GuidanceSEG": [{"sigma": "0:0, 1:3", "rescale": 0.7}, {"layers": "all", "end": 0.6}],
+    "GuidanceSLG": [{"what": "attention", "end": 1.0, "rescale": 0.7}, {"row": "the negative's", "layers": "middle, output.1"}],
+    "GuidanceTPG": [{"share": "0:0.5, 1:1", "seed": 7}, {"layers": "middle", "start": 0.3}],
     "GuidanceDynamicThreshold": [{"form": "pixels"}, {"percentile": 1.0, "strength": "0:1, 1:0"}],
     "GuidanceMimic": [{"mimic_scale": 3.0, "percentile": 0.99}, {"mimic_scale": 3.0, "measure": "std"},
                       {"mimic_scale": "0:3, 1:9", "per_channel": False, "start": "zero"}],

@@ -44,9 +44,13 @@ STRATEGIES = {
     "push_away": (partial(g.push_away, "p"), True),
     "renorm": (g.renorm, False),
     "rescale": (g.rescale, False),
+    "seg": (partial(g.seg, ["middle"]), True),
+    "skip_layers": (partial(g.skip_layers, ["middle"]), True),
+    "skip_layers_in_uncond": (partial(g.skip_layers_in_uncond, ["middle"]), False),
     "skimmed_cfg": (g.skimmed_cfg, False),
     "stream_cfg": (partial(g.stream_cfg, 1.0, 1.0), False),
     "tcfg": (g.tcfg, False),
+    "tpg": (partial(g.tpg, ["middle"]), True),
 }
 # Settings that act where the defaults do not.
 ACTIVE = {

@@ -5,7 +5,7 @@ from functools import cached_property
 from itertools import groupby
 
 from ...guidance.core import chain, unchanged
-from .attention import self_attention_layers
+from .blocks import anatomy_of
 from .distilled import takes_scale
 from .guider import shares_of
 from .joined import form_of
@@ -36,8 +36,9 @@ class Report:
 
     def planned(self, i, before, after):
         """A link has changed the plan."""
-        if before.needs != after.needs or before.combined != after.combined or before.embed is not after.embed \
-                or before.beside != after.beside or before.distilled != after.distilled:
+        if (before.needs != after.needs or before.combined != after.combined or before.embed is not after.embed
+                or before.beside != after.beside or before.distilled != after.distilled
+                or (before.weakened != after.weakened and after.uncond in after.needs)):
             self.acted[i].add(self.step)
         self.asked[i] += len(after.asked - before.asked)
         if after.uncond not in after.needs and before.uncond in before.needs:
@@ -132,8 +133,8 @@ def what_acts_at_1(model):
         acting.append("Distilled guidance over time")
     if form_of(network) is not None:
         acting += ["NAG", "Push a word away or a prompt with negative weights"]
-    if self_attention_layers(model):
-        acting.append("PAG")
+    if anatomy_of(network) is not None:
+        acting.append("PAG, SEG or skipped layers (SLG, STG)")
     acting += ["a Negative prompt that is weighted or perp-neg", "momentum guidance", "classifier guidance", "CADS"]
     return ", ".join(acting) + ", or a CFG node with a scale above 1 for a short part of the run, best at its start"
 

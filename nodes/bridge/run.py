@@ -47,7 +47,7 @@ class Run:
         self.calling = self.answered = False  # within a call of the guider; whether that call had an answer
         self.conds, self.layouts = None, {}
         self.values = {}  # what the guider has been given for this call
-        self.uuids, self.said, self.perturbed = {}, set(), {}
+        self.uuids, self.twins, self.said, self.weakened = {}, {}, set(), {}
         self.written: set[str] = set()  # keys of words with a negative weight in some conditioning of the guider's
         self.bypassed = bypasses_planning(guider)
         # A copy on the CPU, so that asking it never waits for the device.
@@ -69,10 +69,10 @@ class Run:
     def __exit__(self, *_):
         self.page.finish()
         self.report.after()
-        for branch, happened in self.perturbed.items():
+        for act, happened in self.weakened.items():
             if not happened:
-                self.say_once(f"Attention guidance had no effect: none of {', '.join(sorted(branch.layers))} asked for the "
-                              "attention override, so another pack has replaced it or these layers.")
+                self.say_once(f"Weakening the model had no effect: none of the layers {', '.join(act.layers)} was met, so another "
+                              "pack has replaced them or the attention override.")
         comfy.sampler_helpers.cleanup_models(self.prompts, [])
 
     def brought(self):
