@@ -44,10 +44,10 @@ class Told:
 def test_every_row_of_every_step_is_told_what_the_curve_says():
     weak = Told(tiny_flux(seed=9))
     chained = node(NODES["GuidanceNegative"], tiny_flux(), negative=prompt(7), mode="weighted")
-    chained = node(NODES["GuidanceAutoguidance"], chained, weak_model=weak.model)
+    chained = node(NODES["GuidancePAG"], node(NODES["GuidanceAutoguidance"], chained, weak_model=weak.model))
     told = Told(distilled(chained, scale="6, 4, 2, 0"))
     sample(told.model, steps=4, positive=fixed(POSITIVE, 9.0), negative=FluxDisableGuidance.execute(NEGATIVE).result[0])
-    assert told.values == [[scale] * 3 for scale in (6.0, 4.0, 2.0, 0.0)]
+    assert told.values == [[scale] * 4 for scale in (6.0, 4.0, 2.0, 0.0)]
     assert weak.values == [[scale] for scale in (6.0, 4.0, 2.0, 0.0)]
 
 
