@@ -7,8 +7,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 from pack.nodes import STRATEGIES
-from pack.nodes.bridge.report import AT_1, short
-from pack.tests.host import NODES, made, node, one_level, prompt, sample
+from pack.nodes.bridge.report import what_acts_at_1
+from pack.tests.host import NODES, ON_FLUX, home, made, node, one_level, prompt, sample, tiny_flux
+from pack.tests.test_architectures import two_streams
 
 
 @pytest.fixture(scope="module")
@@ -64,22 +65,27 @@ def test_a_chain_says_what_it_plans_and_what_it_did(model, lines, told):
 def test_at_cfg_1_what_is_idle_is_named_with_what_would_act(model, lines, told):
     sample(chained(model, *LINKS), cfg=1.0)
     before, after = lines()
-    idle = f"Idle at cfg 1: CFG, APG, Adaptive guidance; what acts there: {AT_1}."
+    idle = f"Idle at cfg 1: CFG, APG, Adaptive guidance; what acts there: {what_acts_at_1(model)}."
     assert before == f"CFG, PAG, APG, Adaptive guidance: cfg 1; 6 steps, 12 rows planned. {idle}"
     assert after == f"CFG, PAG, APG, Adaptive guidance: cfg 1; 12 rows in 6 calls, 12 planned. {idle}"
     nothing = "Idle: cfg was 1 throughout."
     assert told == {"0": nothing, "1": "Acted at 6 of 6 steps, 6 rows.", "2": nothing, "3": f"{nothing}\nChain: {after}"}
 
 
-def test_everything_that_acts_at_cfg_1_is_named_there():
-    knobs = {"mode": "weighted", "literal": False, "zero_steps": 0, "form": "latents"}
-    names = [short(cls.title) for cls in STRATEGIES if cls.acts_at_1(None, knobs)]
-    assert names and [name for name in names if name not in AT_1] == []
-
-
 def test_a_node_says_which_scale_it_put_in_force(model, lines, told):
     sample(chained(model, ("CFG", {"scale": "0:7, 0.5:1 step"}), ("APG", {})), steps=20)
     assert told["0"] == "In force: cfg 7 for 10 steps, 1 for 10."
+
+
+@pytest.mark.parametrize("model, acting, not_acting", [
+    (one_level, "NAG, Push a word away or a prompt with negative weights, PAG", "Distilled"),
+    (tiny_flux, "Distilled guidance over time, NAG", None),
+    (two_streams, "a Negative prompt that is weighted", "NAG"),
+], ids=["UNet", "Flux", "unknown"])
+def test_at_cfg_1_what_would_act_is_what_the_model_can_do(model, acting, not_acting):
+    said = what_acts_at_1(model())
+    assert said.startswith(acting) and (not_acting is None or not_acting not in said)
+    assert said.endswith("or a CFG node with a scale above 1 for a short part of the run, best at its start")
 
 
 @pytest.mark.parametrize("curve, says", [
@@ -101,16 +107,19 @@ MORE = [("GuidanceNegative", {"mode": "weighted"}), ("GuidancePerpCFG", {"litera
         ("GuidanceDynamicThreshold", {"form": "pixels"}), ("GuidanceCFGZeroStar", {"zero_steps": 1})]
 
 
-@pytest.mark.parametrize("id, knobs", [*((cls.node_id, {}) for cls in STRATEGIES), *MORE], ids=str)
+DEFAULT = {"GuidanceDistilled": {"scale": 5.0}}  # whose own default is that of the model
+
+
+@pytest.mark.parametrize("id, knobs", [*((cls.node_id, DEFAULT.get(cls.node_id, {})) for cls in STRATEGIES), *MORE], ids=str)
 def test_what_a_strategy_declares_of_cfg_1_is_true(id, knobs):
-    model = one_level("flow")
+    model = home(id, one_level("flow"))
     weak = {"weak_model": one_level("flow", seed=9)} if id == "GuidanceAutoguidance" else {}
     guided = made(id, model, **weak, **knobs)
     declared = guided.model_options["guidance_chain"][-1].acts_at_1
     assert torch.equal(sample(guided, cfg=1.0, steps=3), sample(model, cfg=1.0, steps=3)) is not declared
 
 
-@pytest.mark.parametrize("id", [cls.node_id for cls in STRATEGIES])
+@pytest.mark.parametrize("id", [cls.node_id for cls in STRATEGIES if cls.node_id not in ON_FLUX])
 def test_what_is_called_idle_behind_a_strategy_that_acts_is_idle(id, lines):
     """Rescale, norm and thresholds act at cfg 1 on what PAG has done; they were said to be idle."""
     model = node(NODES["GuidancePAG"], one_level("flow"))

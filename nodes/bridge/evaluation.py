@@ -9,9 +9,10 @@ import comfy.utils
 import torch
 
 from ...guidance.core import UNCOND, Perturbed, Prompt, State, Weak, begin
+from .distilled import told
 from .guider import active, coverage, embedded, has_scale_pair, is_prompt, negative_of, reaches_all
-from .joined import JOINED, Nag, beside, join, together
-from .rows import Label, Labels, arranged, labelled
+from .joined import Nag, beside, join, together
+from .rows import JOINED, Label, Labels, arranged, labelled
 
 RUN = "guidance_run"  # in model_options: the run that they belong to; without one, a batch is left as it is
 
@@ -45,6 +46,11 @@ class Evaluation:
         return self.moments[0]
 
     @property
+    def guided(self):
+        """Whether any stream is guided."""
+        return any(moment.uncond in moment.needs for moment in self.moments)
+
+    @property
     def negative(self):
         """The conditioning that stands for the guider's negative, or None where that one acts."""
         return self.run.prompts[self.moment.uncond.key] if isinstance(self.moment.uncond, Prompt) else None
@@ -55,7 +61,8 @@ class Evaluation:
 
     def told(self, model_options):
         """The host's options for this evaluation."""
-        return {**model_options, "disable_cfg1_optimization": True} if UNCOND in self.moment.asked else model_options
+        needed = UNCOND in self.moment.asked or self.moment.combined == 1 and self.guided
+        return {**model_options, "disable_cfg1_optimization": True} if needed else model_options
 
     # ------------------------------------------------------------------------------------------------ the batch
 
@@ -69,7 +76,7 @@ class Evaluation:
             self.against = conds[uncond_at]
         used = [self.edit(cond) for cond in conds]
         perturbed, prompts = self.added(cond_at, uncond_at) if first else ([], [])
-        entries = arranged(used, perturbed, prompts, cond_at, uncond_at)
+        entries = arranged(used, perturbed, prompts, cond_at, uncond_at, self.moment.weakened)
         own = self.compute(executor, entries, self.x, timestep, model_options)
         if stand_ins:
             own = self.fill(stand_ins, used, own, timestep)
@@ -81,20 +88,25 @@ class Evaluation:
 
     def added(self, cond_at, uncond_at):
         """Our entries of a batch: those that other packs should take for its cond, and those for its uncond."""
-        perturbed, prompts = [], []
-        for branch in self.wanted():
-            if isinstance(branch, Perturbed):
-                perturbed.append((Label(cond_at or 0, branch), self.entry(branch)))
-            elif isinstance(branch, Prompt):
-                prompts.append((Label(1 if uncond_at is None else uncond_at, branch), self.entry(branch)))
+        places = cond_at or 0, 1 if uncond_at is None else uncond_at
+        wanted = self.wanted()
+        perturbed, prompts = (
+            [(self.label(branch, *places), self.entry(branch)) for branch in wanted if isinstance(branch, kind)]
+            for kind in (Perturbed, Prompt))
         instead = self.negative if uncond_at is not None else None
         if instead is not None and instead is not self.against and not reaches_all(instead):
-            prompts.append((Label(uncond_at, UNCOND), self.against))  # for where the other negative does not reach
+            prompts.append((self.label(UNCOND, cond_at, uncond_at), self.against))  # for where the other negative does not reach
         return perturbed, prompts
 
+    def label(self, branch, cond_at, uncond_at):
+        """The label of one of our entries, by the places of the host's."""
+        if isinstance(branch, Perturbed):
+            return Label(cond_at, branch, branch)
+        return Label(uncond_at, branch, self.moment.weakened if branch == UNCOND else None)
+
     def wanted(self):
-        """The branches to compute beside the guider's own predictions."""
-        return [branch for branch in self.moment.asked if branch != UNCOND and self.in_range(branch)]
+        """The branches to compute beside the guider's own predictions, in an order that does not change."""
+        return sorted((branch for branch in self.moment.asked if branch != UNCOND and self.in_range(branch)), key=repr)
 
     def entry(self, branch):
         """The conditioning of a branch: a prompt's own, or for a perturbed model a copy of the cond that it perturbs."""
@@ -102,12 +114,13 @@ class Evaluation:
             return self.run.prompts[branch.key]
         if branch == UNCOND:
             return self.edit(negative_of(self.run.guider))
-        base = self.base if self.base is not None else self.run.guider.conds.get("positive") or []
-        # Step caches remember predictions by uuid: ours differs from the entry's it copies, and stays for the run.
-        return [
-            {**entry, "uuid": self.run.uuids.setdefault((branch, entry.get("uuid")), uuid.uuid4())}
-            for entry in self.edit(base)
-        ]
+        base = self.edit(self.base if self.base is not None else self.run.guider.conds.get("positive") or [])
+        # Step caches remember predictions by uuid: ours differs from that of the entry it copies, and stays for the run,
+        # also where each step draws by another seed.
+        known = replace(branch, seed=0, layers=()) if branch.seed else branch
+        own = [self.run.uuids.setdefault((known, entry.get("uuid")), uuid.uuid4()) for entry in base]
+        self.run.twins.update((mine, entry.get("uuid")) for mine, entry in zip(own, base))
+        return [{**entry, "uuid": mine} for mine, entry in zip(own, base)]
 
     def edit(self, cond):
         """A conditioning as the plan wants it: another negative instead, or another embedding of the prompt."""
@@ -135,30 +148,32 @@ class Evaluation:
         """A prompt with the tokens of the other prompts that the plan wants in the same row."""
         wish, prompts = self.moment.beside, self.run.prompts
         negative = prompts[wish.negative][0] if wish.negative and self.in_range(Prompt(wish.negative)) else None
-        pushed = [(prompts[key][0], weight) for key, weight in wish.pushed if self.in_range(Prompt(key))]
-        if negative is None and not pushed:
-            return cond
-        away, weights = together(pushed)
-        return [
-            join(entry, self.run.network, negative, away, weights, Nag(wish.scale, wish.tau, wish.alpha),
-                 self.run.uuids.setdefault((wish, entry.get("uuid")), uuid.uuid4()))
-            for entry in cond
-        ]
+        made = []
+        for entry in cond:
+            pushed = [(prompts[key][0], weight) for key, weight in wish.pushed
+                      if self.in_range(Prompt(key)) and self.run.means(entry, key)]
+            if negative is not None or pushed:
+                entry = join(entry, self.run.network, negative, *together(pushed), Nag(wish.scale, wish.tau, wish.alpha),
+                             self.run.uuids.setdefault((wish, entry.get("uuid")), uuid.uuid4()))
+            made.append(entry)
+        return made
 
     def compute(self, executor, entries, x, timestep, model_options):
         """The predictions of the guider's own entries; those of ours are kept."""
-        labels, conds = Labels(label for label, _ in entries), [cond for _, cond in entries]
+        labels, conds = Labels((label for label, _ in entries), self.run.twins), [cond for _, cond in entries]
         if self.moment.beside:
             conds = [cond and [entry if JOINED in entry["model_conds"] else beside(entry, self.run.network) for entry in cond]
                      for cond in conds]
-        if any(label.branch is not None for label in labels.labels):
+        if self.moment.distilled is not None:
+            conds = [cond and told(cond, self.moment.distilled) for cond in conds]
+        if any(label.branch is not None or label.weakened is not None for label in labels.labels):
             conds, model_options = labelled(labels, conds, model_options)
         out = executor(self.run.guider.inner_model, conds, x, timestep, model_options)
         for label, prediction in zip(labels.labels, out):
             if label.branch is not None:
                 self.branches[label.branch] = prediction
-            if isinstance(label.branch, Perturbed):
-                self.run.perturbed[label.branch] = self.run.perturbed.get(label.branch, False) or label.branch in labels.perturbed
+            if label.weakened is not None:
+                self.run.weakened[label.weakened] = self.run.weakened.get(label.weakened, False) or label.weakened in labels.done
         return [prediction for label, prediction in zip(labels.labels, out) if label.branch is None]
 
     def fill(self, stand_ins, used, predictions, timestep):
@@ -223,9 +238,9 @@ class Evaluation:
         if stale:
             self.predict(stale, args)
             uncond = self.branches.pop(UNCOND, uncond)
-        if uncond is None and self.moment.uncond in self.moment.needs:
+        if uncond is None and self.guided:
             self.run.say_once(
-                f"The guidance scale is {self.moment.scale:g} but {type(self.run.guider).__name__} did not compute a "
+                f"The guidance scale is {max(moment.scale for moment in self.moments):g} but {type(self.run.guider).__name__} did not compute a "
                 "negative to guide away from, so the answer is the prompt's own prediction."
             )
         uncond = cond if uncond is None else uncond
@@ -235,11 +250,23 @@ class Evaluation:
                 self.branches[branch] = torch.where(covered, prediction, uncond)  # elsewhere it pushes nowhere
         tensors = [args["input"], cond, uncond, args["denoised"], *self.branches.values()]
         states = [
-            begin(moment, *stream[:4], dict(zip(self.branches, stream[4:])))
+            begin(moment, *stream[:3], self.at_its_scale(moment, *stream[1:4]), dict(zip(self.branches, stream[4:])))
             for moment, stream in zip(self.moments, zip(*map(self.streams, tensors)))
         ]
         self.branches = {}
         return states
+
+    def at_its_scale(self, moment, cond, uncond, denoised):
+        """A stream's answer at its own scale, where the host has combined the whole pack at that of the first stream."""
+        scale, host = moment.combined, self.moment.combined
+        if len(self.moments) == 1 or has_scale_pair(self.run.guider) or scale == host and (scale != 1 or not self.guided):
+            return denoised
+        if hasattr(self.run.guider, "cfg2") or hasattr(self.run.guider, "neg_scale"):
+            self.run.say_once(f"{type(self.run.guider).__name__} adds a term of its own, which is the same for all streams, so "
+                              "audio is not quite what it would be alone.")
+        own = cond if scale == 1 else uncond + (cond - uncond) * scale
+        others = denoised - (uncond + (cond - uncond) * host)  # what other packs have made of it; else all zeros
+        return own + others
 
     def in_force(self, args):
         """The moments at the scale with which the host has really combined: another pack, or the guider itself, may
@@ -261,10 +288,10 @@ class Evaluation:
         x, sigma, options = args["input"], args["sigma"], {**args["model_options"], RUN: None}
         for branch in branches:
             if isinstance(branch, Weak):
-                self.branches[branch] = self.run.weak[branch.key].predict(self.base, x, sigma)
+                self.branches[branch] = self.run.weak[branch.key].predict(self.base, x, sigma, self.moment.distilled)
         ours = [branch for branch in branches if not isinstance(branch, Weak)]
         if ours:
-            entries = [(Label(0 if isinstance(branch, Perturbed) else 1, branch), self.entry(branch)) for branch in ours]
+            entries = [(self.label(branch, 0, 1), self.entry(branch)) for branch in ours]
             self.compute(comfy.samplers.calc_cond_batch, entries, x, sigma, options)
 
     def streams(self, tensor):

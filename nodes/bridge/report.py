@@ -1,15 +1,19 @@
 """What a chain will do in a run and what it did: a line on the log before and after, and under each node its own."""
 
 import logging
+from functools import cached_property
 from itertools import groupby
 
 from ...guidance.core import chain, unchanged
+from .blocks import anatomy_of
+from .distilled import takes_scale
+from .guider import shares_of
+from .joined import form_of
 from .page import harmless, page
 
 log = logging.getLogger("comfyui-guidance")
 
 MOST_SPANS = 4  # a scale that changes at every step is told by its range
-AT_1 = "NAG, Push a word away, PAG, CADS, Momentum guidance, Classifier guidance, CFG++, a Negative prompt that is not plain, or a CFG node with its own scale"
 
 
 class Report:
@@ -18,7 +22,7 @@ class Report:
     def __init__(self, run):
         self.run, self.steps = run, len(run.timeline.sigmas) - 1
         self.step = 0  # of the evaluation under way
-        self.scales = {}  # by step, the scale in force
+        self.scales = {}  # by step, the scale in force for each stream
         self.acted: list[set[int]] = [set() for _ in run.links]  # the steps at which each link changed something
         self.spared: list[set[int]] = [set() for _ in run.links]  # the steps at which each took the negative out
         self.asked = [0] * len(run.links)  # the rows that each asked for
@@ -26,13 +30,15 @@ class Report:
 
     # ------------------------------------------------------------------------------------------------ while it runs
 
-    def begun(self, step, moment):
-        self.step, self.scales[step] = step, moment.combined
+    def begun(self, step, moments):
+        self.step, self.scales[step] = step, [moment.combined for moment in moments]
         self.evaluations += 1
 
     def planned(self, i, before, after):
         """A link has changed the plan."""
-        if before.needs != after.needs or before.combined != after.combined or before.embed is not after.embed or before.beside != after.beside:
+        if (before.needs != after.needs or before.combined != after.combined or before.embed is not after.embed
+                or before.beside != after.beside or before.distilled != after.distilled
+                or (before.weakened != after.weakened and after.uncond in after.needs)):
             self.acted[i].add(self.step)
         self.asked[i] += len(after.asked - before.asked)
         if after.uncond not in after.needs and before.uncond in before.needs:
@@ -48,6 +54,10 @@ class Report:
 
     # ------------------------------------------------------------------------------------------------ the lines
 
+    @cached_property
+    def at_1(self):
+        return what_acts_at_1(self.run.guider.model_patcher)
+
     @harmless
     def before(self):
         run = self.run
@@ -55,12 +65,16 @@ class Report:
         setters = [link.name for link, step in zip(run.links, steps) if step.sets is not unchanged]
         if len(setters) > 1:
             run.say_once(f"{', '.join(setters[:-1])} and {setters[-1]} each set the scale; {setters[-1]} wins, as the last one.")
-        plan = chain(*steps).plan
-        moments = [plan(moment) for moment in run.timeline.moments(run.scales[0])]
-        self.promised = sum(moment.rows for moment in moments)
-        text = f"{self.names()}: {spans([m.combined for m in moments])}; {self.steps} steps, {self.promised} rows planned."
-        idle = self.unguided() if all(moment.combined == 1 for moment in moments) else []
-        text += at_1(idle)
+        plans = []
+        for stream, (scale, share) in enumerate(zip(run.scales, shares_of(run.scales))):
+            plan = chain(*(link.recipe() for link in run.links)).plan
+            plans.append([plan(moment) for moment in run.timeline.moments(scale, share, stream)])
+        steps = list(zip(*plans))
+        self.promised = sum(1 + len(frozenset().union(*(moment.needs for moment in moments))) for moments in steps)
+        scales = [[moment.combined for moment in moments] for moments in steps]
+        text = f"{self.names()}: {by_stream(scales)}; {self.steps} steps, {self.promised} rows planned."
+        idle = self.unguided() if is_1(scales) else []
+        text += self.of_idle(idle)
         log.info("Guidance: %s", text)
         for link in idle:
             tell(link, "Idle at cfg 1.")
@@ -70,13 +84,13 @@ class Report:
     def after(self):
         if not self.evaluations:
             return
-        text = f"{self.names()}: {spans(list(self.scales.values()))}; {self.rows} rows in {self.calls} calls, {self.promised} planned."
+        text = f"{self.names()}: {by_stream(self.scales.values())}; {self.rows} rows in {self.calls} calls, {self.promised} planned."
         for link, spared in zip(self.run.links, self.spared):
             if spared and link.saves:
                 text += f" {short(link.name)}: {self.where(spared, 'no negative')}."
         if self.calls > self.evaluations and "context_handler" not in self.run.guider.model_options:
             text += " The host could not put all rows into one call (prompts of unequal length, or memory)."
-        text += at_1([link for i, link in enumerate(self.run.links) if self.idle_at_1(i)])
+        text += self.of_idle([link for i, link in enumerate(self.run.links) if self.idle_at_1(i)])
         log.info("Guidance: %s", text)
         for i, link in enumerate(self.run.links):
             tell(link, self.deeds(i) if i + 1 < len(self.run.links) else f"{self.deeds(i)}\nChain: {text}")
@@ -92,14 +106,19 @@ class Report:
 
     def idle_at_1(self, i):
         """Whether a link did nothing because the scale was 1."""
-        return not self.acted[i] and not self.run.links[i].acts_at_1 and all(scale == 1 for scale in self.scales.values())
+        return not self.acted[i] and not self.run.links[i].acts_at_1 and is_1(self.scales.values())
+
+    def of_idle(self, links):
+        """What is said of links that do nothing at scale 1."""
+        names = ", ".join(dict.fromkeys(short(link.name) for link in links))
+        return f" Idle at cfg 1: {names}; what acts there: {self.at_1}." if links else ""
 
     def deeds(self, i):
         """What one link did, in one sentence."""
         link, step = self.run.links[i], self.run.streams[0][i]
         if self.idle_at_1(i):
             return "Idle: cfg was 1 throughout."
-        scales = spans(list(self.scales.values()))
+        scales = by_stream(self.scales.values())
         if step.sets is not unchanged or step.limits is not unchanged and not link.saves:
             return f"In force: {scales}."
         if not self.acted[i]:
@@ -115,6 +134,31 @@ class Report:
         return f"{what} from step {first + 1} of {self.steps} on" if tail else f"{what} at {count} of {self.steps} steps"
 
 
+def is_1(scales):
+    """Whether the scale is 1 at every step, for each stream."""
+    return all(scale == 1 for at_step in scales for scale in at_step)
+
+
+def by_stream(scales):
+    """The scales of the run: for each step, that of each stream."""
+    told = [spans(list(stream)) for stream in zip(*scales)]
+    return told[0] if len(set(told)) == 1 else f"video {told[0]}, audio {told[-1]}"
+
+
+def what_acts_at_1(model):
+    """The strategies that would change a picture at cfg 1 on this model, as a part of a sentence."""
+    network = model.get_model_object("diffusion_model")
+    acting = []
+    if takes_scale(network):
+        acting.append("Distilled guidance over time")
+    if form_of(network) is not None:
+        acting += ["NAG", "Push a word away or a prompt with negative weights"]
+    if anatomy_of(network) is not None:
+        acting.append("PAG, SEG or skipped layers (SLG, STG)")
+    acting += ["a Negative prompt that is weighted or perp-neg", "momentum guidance", "classifier guidance", "CADS", "CFG++"]
+    return ", ".join(acting) + ", or a CFG node with a scale above 1 for a short part of the run, best at its start"
+
+
 def spans(scales):
     """For example: `cfg 1 for 5 steps, 7.5 for 8, 1 for 7`, or its range: `cfg 1 to 8`"""
     runs = [(scale, len(list(group))) for scale, group in groupby(f"{scale:.3g}" for scale in scales)]
@@ -126,15 +170,10 @@ def spans(scales):
     return ", ".join([f"cfg {scale} for {steps} {'step' if steps == 1 else 'steps'}", *(f"{scale} for {steps}" for scale, steps in others)])
 
 
-def at_1(idle):
-    """What is said of links that do nothing at scale 1."""
-    return f" Idle at cfg 1: {', '.join(dict.fromkeys(short(link.name) for link in idle))}; what acts there: {AT_1}." if idle else ""
-
-
 def short(name):
     """A title as people say it: by its abbreviation where it has one."""
     title, _, more = name.removesuffix(")").partition(" (")
-    return more if more.isupper() else title
+    return more if more.isupper() and "," not in more else title
 
 
 def tell(link, text):
