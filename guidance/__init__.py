@@ -13,6 +13,7 @@ from .cfgpp import cfgpp
 from .classifier import classifier
 from .compress import compress
 from .core import UNCOND, Branch, Moment, Perturbed, Prompt, Recipe, State, Step, Timeline, chain, guide
+from .erg import erg
 from .fdg import fdg
 from .fresca import fresca
 from .interval import ALWAYS, Window, interval
@@ -28,6 +29,7 @@ from .power_law import power_law
 from .push_away import push_away
 from .renorm import renorm
 from .rescale import rescale
+from .s2_guidance import s2_guidance
 from .schedule import Schedule, ScheduleError, parse
 from .seg import seg
 from .skimmed import skimmed_cfg

@@ -37,7 +37,8 @@ class Perturbed(Branch):
     """The prediction for the prompt by a model that is weakened in some layers.
 
     kind: "identity" (the picture's attention to itself sees only its own place), "blur" (of what it looks for, over
-    `amount` tokens), "skip" (the layers are left out), "shuffle" (a share of `amount` of the tokens, by `seed`).
+    `amount` tokens), "temperature" (what it looks for times `amount`), "skip" (the layers are left out), "shuffle" (a share
+    of `amount` of the tokens, by `seed`). seed: of what was drawn, where something was.
     """
 
     kind: str
