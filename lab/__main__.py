@@ -42,6 +42,11 @@ def sweep(args):
     report(scales=args.scales, n=args.n, steps=args.steps, prediction=args.prediction)
 
 
+def negatives(args):
+    from pack.lab.negatives import report
+    report(n=args.n)
+
+
 def bench(args):
     from pack.lab.bench import bench
     bench(args)
@@ -78,6 +83,9 @@ def main():
     command.add_argument("--steps", type=int, default=16)
     command.add_argument("--prediction", choices=["v", "eps", "flow"], default="v")
     command.set_defaults(run=sweep)
+    command = commands.add_parser("negatives", help="measure what a negative does at cfg 1")
+    command.add_argument("--n", type=int, default=512, help="images per setting")
+    command.set_defaults(run=negatives)
     command = commands.add_parser("bench", help="time the strategies' maths, and measure its memory")
     command.add_argument("--repeats", type=int, default=25)
     command.set_defaults(run=bench)

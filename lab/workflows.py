@@ -82,7 +82,8 @@ def cells(name):
     taken = {home for other in THEMES.values() for home in other.homes or ()}
     rest = [cls for cls in STRATEGIES if cls.node_id not in shown]
     if theme.homes is None:
-        first = [Cell(column.title, column.cfg, column.node, column.inputs) for column in COLUMNS]
+        first = [Cell(column.title, column.cfg, column.node, column.inputs) for column in COLUMNS
+                 if column.node or not column.negative]  # which is ignored at cfg 1
         rest = [cls for cls in rest if home(cls) not in taken]
     else:
         first = [Cell("Plain CFG", theme.cfg)]
