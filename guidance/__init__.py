@@ -25,6 +25,7 @@ from .negative import negative_instead, negative_weighted
 from .pag import pag
 from .perp import perp_cfg
 from .perp_neg import perp_neg
+from .pladis import pladis
 from .power_law import power_law
 from .push_away import push_away
 from .renorm import renorm

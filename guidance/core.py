@@ -72,6 +72,13 @@ class Beside:
         return self.negative is not None or bool(self.pushed)
 
 
+class Sparse(NamedTuple):
+    """How much sparser attention to the text is than softmax: PLADIS's scale and function."""
+
+    scale: float
+    function: str
+
+
 UNCOND = Uncond()
 
 
@@ -143,6 +150,7 @@ class Moment:
     skip: bool = False  # leave uncond out of this evaluation, unless a step has asked for it
     beside: Beside = Beside()
     weakened: Perturbed | None = None  # what happens in uncond's own row
+    sparse: Sparse | None = None  # what happens where any row reads its text
     embed: Callable[[Tensor], Tensor] | None = None  # what happens to the prompt's embedding (B, tokens, width) first
 
     @cached_property

@@ -7,8 +7,10 @@ from .interval import Window
 from .perturbed import away, seed_at
 from .schedule import at
 
+MIDDLE = Window(0.1, 0.9)
 
-def s2_guidance(layers, scale=0.25, share=0.1, seed=0, window=Window(0.1, 0.9)):
+
+def s2_guidance(layers, scale=0.25, share=0.1, seed=0, window=MIDDLE):
     """Away from the prediction of a model without a few of its layers, others each time: + scale * (cond - shorter).
 
     layers: names of those that may be left out. share: of them that are, at least one; 0 is off and costs nothing. scale,

@@ -3,7 +3,7 @@
 from comfy_api.latest import ComfyExtension
 
 from .answer import DynamicThreshold, Mimic, Renorm, Rescale
-from .attention import NAG, PushAway
+from .attention import NAG, PLADIS, PushAway
 from .demo.classifier import DemoClassifier
 from .demo.model import DemoModel
 from .direction import (
@@ -32,7 +32,7 @@ STRATEGIES = [
     DynamicThreshold, Mimic, APG, CFGZeroStar, Rescale, FDG,
     Renorm, TCFG, FreSca, MamboG, PowerLaw, BetaCFG, AutoRange, SkimmedCFG, Momentum,
     Adaptive, Alternate, Compress, Budget,
-    Autoguidance, SEG, TPG, S2, ERG, Classifier, Null, CADS,
+    Autoguidance, SEG, TPG, S2, ERG, PLADIS, Classifier, Null, CADS,
 ]
 NODES = [*STRATEGIES, Drawn, Preset, Math, Preview, DemoModel, DemoClassifier, LikenessNode]
 

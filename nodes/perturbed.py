@@ -16,8 +16,8 @@ RESCALE = io.Float.Input("rescale", default=0.0, min=0.0, max=1.0, step=0.01, to
 
 def layers(default, tooltip, auto="what is published for the model, else the middle"):
     return io.String.Input("layers", default=default, tooltip=f"{tooltip}, separated by commas: input.4, middle, output.3.0 of "
-                           f"UNets; double.7-9, single.3 or 40%-60% of transformers; all; auto is {auto}. A name stands for all "
-                           "layers that begin with it.")
+                           f"UNets; double.7-9, single.3 or 40%-60% of transformers; all; auto is {auto}. A name stands for "
+                           "all layers that begin with it.")
 
 
 class Perturbing(Strategy):
@@ -156,10 +156,11 @@ class S2(Perturbing):
     recipe = staticmethod(guidance.s2_guidance)
     when = window("Guide", 0.1, 0.9)
     inputs = [
-        number("scale", 0.25, -100.0, 100.0, "How strongly to guide, beside CFG. 0.25 is the paper's. 0 is off and costs nothing."),
+        number("scale", 0.25, -100.0, 100.0, "How strongly to guide, beside CFG. 0.25 is the paper's. 0 is off and costs "
+               "nothing."),
         layers("auto", "Which layers may be left out", "all but the first"),
-        number("share", 0.1, 0.0, 1.0, "Of these layers that are left out at a step, at least one. 0.1 is the paper's; 0 is off.",
-               display_name="share (left out)"),
+        number("share", 0.1, 0.0, 1.0, "Of these layers that are left out at a step, at least one. 0.1 is the paper's; 0 is "
+               "off.", display_name="share (left out)"),
         io.Int.Input("seed", default=0, min=0, max=2 ** 53 - 1, tooltip="Of the draws. Nothing else draws from it.",
                      control_after_generate=False),
         *when,
@@ -182,8 +183,8 @@ class ERG(Perturbing):
     inputs = [
         number("scale", 1.0, -100.0, 100.0, "How strongly to guide. 0 is off and costs nothing."),
         layers("auto", "Which layers are less sure", "the middle"),
-        number("tau", 0.5, 0.0, 10.0, "How sure their attention is: below 1 it looks at more places alike, at 0 at all of them, "
-               "above 1 at fewer. 1 is off.", display_name="tau (sureness)"),
+        number("tau", 0.5, 0.0, 10.0, "How sure their attention is: below 1 it looks at more places alike, at 0 at all of "
+               "them, above 1 at fewer. 1 is off.", display_name="tau (sureness)"),
         RESCALE,
         *when,
     ]

@@ -23,7 +23,7 @@ class Strategy(io.ComfyNode):
     when: list[io.Input] = []  # those of the inputs that say when, which recipes take as one value, `window`
     category = "guidance"
     recipe: Callable  # of guidance/, from checked knobs to a Step
-    joins = False  # whether its prompts are read in the rows of the sampler's prompt
+    joins = False  # whether rows read their text otherwise, or other prompts too
     saves = False  # whether the node is there to leave out the negative
 
     def __init_subclass__(cls, **kwargs):

@@ -36,6 +36,7 @@ NEUTRAL = {
     "GuidanceTPG": {"share": 0.0},
     "GuidanceS2": {"share": 0.0},
     "GuidanceERG": {"tau": 1.0},
+    "GuidancePLADIS": {"scale": 0.0},
     "GuidanceDynamicThreshold": {"strength": 0.0},
     "GuidanceMimic": {"strength": 0.0},
     "GuidanceAPG": {"eta": 1.0, "threshold": 0.0, "momentum": 0.0},
@@ -75,6 +76,7 @@ STEERS_AT_ONE = {
     "GuidanceCADS": "changes the prompt",
     "GuidanceNAG": "changes what the network attends to",
     "GuidancePushAway": "changes what the network attends to",
+    "GuidancePLADIS": "changes what the network attends to",
 }
 
 # Strategies that may take less than their help page says, from data or from step to step, and why; the exact costs
@@ -111,6 +113,7 @@ VARIANTS = {
     "GuidanceTPG": [{"share": "0:0.5, 1:1", "seed": 7}, {"layers": "middle", "start": 0.3}],
     "GuidanceS2": [{"share": "0:0.3, 1:1", "seed": 7}, {"layers": "all", "start": 0.3}],
     "GuidanceERG": [{"tau": "0:1, 1:0", "rescale": 0.7}, {"layers": "all", "tau": 3.0, "end": 0.6}],
+    "GuidancePLADIS": [{"scale": "0:0, 1:2", "function": "sparsemax"}, {"start": 0.3, "end": 0.8}],
     "GuidanceDynamicThreshold": [{"form": "pixels"}, {"percentile": 1.0, "strength": "0:1, 1:0"}],
     "GuidanceMimic": [{"mimic_scale": 3.0, "percentile": 0.99}, {"mimic_scale": 3.0, "measure": "std"},
                       {"mimic_scale": "0:3, 1:9", "per_channel": False, "start": "zero"}],
@@ -139,8 +142,8 @@ VARIANTS = {
 }
 
 # What does nothing more when it stands on the wire twice.
-ONCE = {"GuidanceCFG", "GuidanceNAG", "GuidanceCFGPlusPlus", "GuidanceNegative", "GuidanceNull", "GuidanceAutoguidance",
-        "GuidanceDynamicThreshold"}
+ONCE = {"GuidanceCFG", "GuidanceNAG", "GuidancePLADIS", "GuidanceCFGPlusPlus", "GuidanceNegative", "GuidanceNull",
+        "GuidanceAutoguidance", "GuidanceDynamicThreshold"}
 
 # Of two of these, the one that is later on the wire counts.
 LATER_WINS = [{"GuidanceCFG", "GuidanceCFGPlusPlus"}, {"GuidanceNegative", "GuidanceNull"}]

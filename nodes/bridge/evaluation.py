@@ -147,16 +147,16 @@ class Evaluation:
         away, weights = together(pushed)
         return [
             join(entry, self.run.network, negative, away, weights, Nag(wish.scale, wish.tau, wish.alpha),
-                 self.run.uuids.setdefault((wish, entry.get("uuid")), uuid.uuid4()))
+                 self.run.uuids.setdefault((wish, entry.get("uuid")), uuid.uuid4()), self.moment.sparse)
             for entry in cond
         ]
 
     def compute(self, executor, entries, x, timestep, model_options):
         """The predictions of the guider's own entries; those of ours are kept."""
         labels, conds = Labels((label for label, _ in entries), self.run.twins), [cond for _, cond in entries]
-        if self.moment.beside:
-            conds = [cond and [entry if JOINED in entry["model_conds"] else beside(entry, self.run.network) for entry in cond]
-                     for cond in conds]
+        if self.moment.beside or self.moment.sparse:
+            conds = [cond and [entry if JOINED in entry["model_conds"] else beside(entry, self.run.network, self.moment.sparse)
+                               for entry in cond] for cond in conds]
         if any(label.branch is not None or label.weakened is not None for label in labels.labels):
             conds, model_options = labelled(labels, conds, model_options)
         out = executor(self.run.guider.inner_model, conds, x, timestep, model_options)
