@@ -400,7 +400,10 @@ def _cross(call, streams, rows):
 def _seen(call, sparse):
     """What attention to the text answers, whoever computes it; and by what that changes where it is sparser."""
     answer = call()
-    return answer if sparse is None else answer + call.laid_out(sparser(*call.by_head(), call.mask_by_head(), *sparse))
+    if sparse is None:
+        return answer
+    q, k, v = call.by_head()
+    return answer + call.laid_out(sparser(q, k, v, call.mask_by_head(), *sparse))
 
 
 def _text(call, streams, rows):
