@@ -13,6 +13,7 @@ from .cfgpp import cfgpp
 from .classifier import classifier
 from .compress import compress
 from .core import UNCOND, Branch, Moment, Perturbed, Prompt, Recipe, State, Step, Timeline, chain, guide
+from .distilled import distilled
 from .erg import erg
 from .fdg import fdg
 from .fresca import fresca
@@ -35,6 +36,7 @@ from .schedule import Schedule, ScheduleError, parse
 from .seg import seg
 from .skimmed import skimmed_cfg
 from .skip_layers import skip_layers, skip_layers_in_uncond
+from .streams import stream_cfg
 from .tcfg import tcfg
 from .threshold import dynamic_threshold
 from .tpg import tpg

@@ -128,12 +128,12 @@ class Timeline:
         falls, pairs = self.sigmas[0] >= self.sigmas[-1], list(zip(self.sigmas, self.sigmas[1:]))
         return any((a <= b) if falls else (a >= b) for a, b in pairs)  # equal neighbours too: the first of them counts
 
-    def moment(self, sigma: float, scale: float, share: float = 1.0) -> "Moment":
-        return Moment(sigma, scale, self, share)
+    def moment(self, sigma: float, scale: float, share: float = 1.0, stream: int = 0) -> "Moment":
+        return Moment(sigma, scale, self, share, stream)
 
-    def moments(self, scale: float) -> list["Moment"]:
+    def moments(self, scale: float, share: float = 1.0, stream: int = 0) -> list["Moment"]:
         """One moment for each step of the run, as a sampler with one evaluation per step meets them."""
-        return [self.moment(sigma, scale) for sigma in self.sigmas[:-1]]
+        return [self.moment(sigma, scale, share, stream) for sigma in self.sigmas[:-1]]
 
 
 @dataclass(frozen=True)
@@ -144,6 +144,7 @@ class Moment:
     scale: float
     timeline: Timeline
     share: float = 1.0  # of the guidance that a strategy sets; the sampler may guide sound more than video
+    stream: int = 0  # which part of a packed latent this is about: 0 is the video, or all there is
     asked: frozenset[Branch] = frozenset()
     uncond: Branch = UNCOND
     rescaled: bool = False  # whether a step has chosen the scale
@@ -151,6 +152,7 @@ class Moment:
     beside: Beside = Beside()
     weakened: Perturbed | None = None  # what happens in uncond's own row
     sparse: Sparse | None = None  # what happens where any row reads its text
+    distilled: float | None = None  # the scale that the model takes as an input; None leaves it as the prompts say
     embed: Callable[[Tensor], Tensor] | None = None  # what happens to the prompt's embedding (B, tokens, width) first
 
     @cached_property

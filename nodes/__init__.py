@@ -3,7 +3,7 @@
 from comfy_api.latest import ComfyExtension
 
 from .answer import DynamicThreshold, Mimic, Renorm, Rescale
-from .attention import NAG, PLADIS, PushAway
+from .attention import NAG, PLADIS, PushAway, TextEncode
 from .demo.classifier import DemoClassifier
 from .demo.model import DemoModel
 from .direction import (
@@ -24,11 +24,11 @@ from .likeness import LikenessNode
 from .other_models import Autoguidance, Classifier
 from .perturbed import ERG, PAG, S2, SEG, SLG, TPG
 from .prompts import CADS, Negative, Null
-from .scale import CFG, BetaCFG, CFGPlusPlus
+from .scale import CFG, BetaCFG, CFGPlusPlus, Distilled, StreamCFG
 from .schedules import Drawn, Math, Preset, Preview
 
 STRATEGIES = [
-    CFG, Negative, NAG, PushAway, CFGPlusPlus, PerpCFG, PAG, SLG,
+    CFG, StreamCFG, Distilled, Negative, NAG, PushAway, TextEncode, CFGPlusPlus, PerpCFG, PAG, SLG,
     DynamicThreshold, Mimic, APG, CFGZeroStar, Rescale, FDG,
     Renorm, TCFG, FreSca, MamboG, PowerLaw, BetaCFG, AutoRange, SkimmedCFG, Momentum,
     Adaptive, Alternate, Compress, Budget,

@@ -1,7 +1,7 @@
 """Real ComfyUI for tests: a tiny UNet with random weights as EPS, V or FLOW model, every guider, and a counter."""
 
 import asyncio
-from functools import partial
+from functools import cache, partial
 
 import comfy.conds
 import comfy.latent_formats
@@ -9,6 +9,8 @@ import comfy.model_base
 import comfy.model_patcher
 import comfy.sample
 import comfy.samplers
+import comfy.sd
+import comfy.sd1_clip
 import comfy.supported_models_base
 import torch
 from comfy.model_base import ModelType
@@ -16,6 +18,7 @@ from comfy.patcher_extension import WrappersMP
 from comfy_extras.nodes_custom_sampler import Guider_Basic, Guider_DualCFG
 from comfy_extras.nodes_perpneg import Guider_PerpNeg
 from pack.nodes import Guidance
+from pack.tests.architectures import FLUX, patcher
 
 # Every node of the pack by its id, which never changes; where its class stands may.
 NODES = {cls.define_schema().node_id: cls for cls in asyncio.run(Guidance().get_node_list())}
@@ -41,6 +44,13 @@ class OneLevelUNet(TinyUNet):
 
     unet_config = {**TinyUNet.unet_config, "num_res_blocks": [1], "channel_mult": [1], "transformer_depth": [1],
                    "transformer_depth_output": [1, 0]}
+
+
+@cache
+def tiny_flux(seed=0):
+    """A Flux model for the latents and prompts of the UNets here; it takes its guidance as an input."""
+    return patcher(comfy.model_base.Flux, {**FLUX, "in_channels": 4, "out_channels": 4}, ModelType.FLUX,
+                   comfy.latent_formats.SD15, seed=seed)
 
 
 def random_weights(network, seed):
@@ -153,8 +163,18 @@ def node(cls, model, **knobs):
     return cls.execute(model, **{**defaults, **knobs}).result[0]
 
 
+def tiny_clip():
+    """SD1.5's text encoder with its own tokenizer and random weights, as wide as the prompts here."""
+    target = comfy.supported_models_base.ClipTarget(comfy.sd1_clip.SD1Tokenizer, comfy.sd1_clip.SD1ClipModel)
+    size = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
+    clip = comfy.sd.CLIP(target, embedding_directory=[], model_options={"clip_l_model_config": size})
+    random_weights(clip.cond_stage_model, 0)
+    return clip
+
+
 # What a strategy needs besides its defaults.
 GIVEN = {
+    "GuidanceTextEncode": {"clip": tiny_clip(), "text": "a cat, (dog:-1)"},
     "GuidanceNegative": {"negative": prompt(7)},
     "GuidanceNAG": {"negative": prompt(7)},
     "GuidancePushAway": {"away": prompt(8)},
@@ -163,6 +183,14 @@ GIVEN = {
     "GuidanceAutoguidance": {"weak_model": one_level(seed=9)},
     "GuidanceClassifier": {"classifier": lambda latents, sigma: -latents.flatten(1).cos().sum(1)},
 }
+
+
+ON_FLUX = {"GuidanceDistilled"}  # strategies for another model than a UNet
+
+
+def home(id, model):
+    """The UNet, or a model that the strategy of this id is for."""
+    return tiny_flux() if id in ON_FLUX else model
 
 
 def made(id, model, **knobs):

@@ -27,6 +27,7 @@ STRATEGIES = {
     "cfgpp": (g.cfgpp, True),
     "classifier": (partial(g.classifier, lambda latents, sigma: latents.flatten(1).sum(1)), True),
     "compress": (g.compress, False),
+    "distilled": (g.distilled, True),
     "dynamic_threshold": (g.dynamic_threshold, False),
     "erg": (partial(g.erg, ["middle"]), True),
     "fdg": (g.fdg, False),
@@ -50,6 +51,7 @@ STRATEGIES = {
     "skip_layers": (partial(g.skip_layers, ["middle"]), True),
     "skip_layers_in_uncond": (partial(g.skip_layers_in_uncond, ["middle"]), False),
     "skimmed_cfg": (g.skimmed_cfg, False),
+    "stream_cfg": (partial(g.stream_cfg, 1.0, 1.0), False),
     "tcfg": (g.tcfg, False),
     "tpg": (partial(g.tpg, ["middle"]), True),
 }
@@ -83,7 +85,8 @@ def test_every_strategy_is_here():
 @pytest.mark.parametrize("name", STRATEGIES)
 def test_at_scale_1_a_strategy_acts_or_hands_back_the_very_state(name):
     make, acts = STRATEGIES[name]
-    idle = [planned.needs == moment.needs and planned.embed is None and not planned.beside and not planned.sparse
+    idle = [planned.needs == moment.needs and planned.embed is None and not planned.beside and planned.distilled is None
+            and planned.sparse is None
             and planned.scale == 1 and after is before
             for moment, planned, before, after in met(make, 1.0)]
     assert all(idle) is not acts

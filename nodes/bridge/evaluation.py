@@ -9,6 +9,7 @@ import comfy.utils
 import torch
 
 from ...guidance.core import UNCOND, Perturbed, Prompt, State, Weak, begin
+from .distilled import told
 from .guider import active, coverage, embedded, has_scale_pair, is_prompt, negative_of, reaches_all
 from .joined import Nag, beside, join, together
 from .rows import JOINED, Label, Labels, arranged, labelled
@@ -45,6 +46,11 @@ class Evaluation:
         return self.moments[0]
 
     @property
+    def guided(self):
+        """Whether any stream is guided."""
+        return any(moment.uncond in moment.needs for moment in self.moments)
+
+    @property
     def negative(self):
         """The conditioning that stands for the guider's negative, or None where that one acts."""
         return self.run.prompts[self.moment.uncond.key] if isinstance(self.moment.uncond, Prompt) else None
@@ -55,7 +61,8 @@ class Evaluation:
 
     def told(self, model_options):
         """The host's options for this evaluation."""
-        return {**model_options, "disable_cfg1_optimization": True} if UNCOND in self.moment.asked else model_options
+        needed = UNCOND in self.moment.asked or self.moment.combined == 1 and self.guided
+        return {**model_options, "disable_cfg1_optimization": True} if needed else model_options
 
     # ------------------------------------------------------------------------------------------------ the batch
 
@@ -141,15 +148,15 @@ class Evaluation:
         """A prompt with the tokens of the other prompts that the plan wants in the same row."""
         wish, prompts = self.moment.beside, self.run.prompts
         negative = prompts[wish.negative][0] if wish.negative and self.in_range(Prompt(wish.negative)) else None
-        pushed = [(prompts[key][0], weight) for key, weight in wish.pushed if self.in_range(Prompt(key))]
-        if negative is None and not pushed:
-            return cond
-        away, weights = together(pushed)
-        return [
-            join(entry, self.run.network, negative, away, weights, Nag(wish.scale, wish.tau, wish.alpha),
-                 self.run.uuids.setdefault((wish, entry.get("uuid")), uuid.uuid4()), self.moment.sparse)
-            for entry in cond
-        ]
+        made = []
+        for entry in cond:
+            pushed = [(prompts[key][0], weight) for key, weight in wish.pushed
+                      if self.in_range(Prompt(key)) and self.run.means(entry, key)]
+            if negative is not None or pushed:
+                entry = join(entry, self.run.network, negative, *together(pushed), Nag(wish.scale, wish.tau, wish.alpha),
+                             self.run.uuids.setdefault((wish, entry.get("uuid")), uuid.uuid4()), self.moment.sparse)
+            made.append(entry)
+        return made
 
     def compute(self, executor, entries, x, timestep, model_options):
         """The predictions of the guider's own entries; those of ours are kept."""
@@ -157,6 +164,8 @@ class Evaluation:
         if self.moment.beside or self.moment.sparse:
             conds = [cond and [entry if JOINED in entry["model_conds"] else beside(entry, self.run.network, self.moment.sparse)
                                for entry in cond] for cond in conds]
+        if self.moment.distilled is not None:
+            conds = [cond and told(cond, self.moment.distilled) for cond in conds]
         if any(label.branch is not None or label.weakened is not None for label in labels.labels):
             conds, model_options = labelled(labels, conds, model_options)
         out = executor(self.run.guider.inner_model, conds, x, timestep, model_options)
@@ -229,9 +238,9 @@ class Evaluation:
         if stale:
             self.predict(stale, args)
             uncond = self.branches.pop(UNCOND, uncond)
-        if uncond is None and self.moment.uncond in self.moment.needs:
+        if uncond is None and self.guided:
             self.run.say_once(
-                f"The guidance scale is {self.moment.scale:g} but {type(self.run.guider).__name__} did not compute a "
+                f"The guidance scale is {max(moment.scale for moment in self.moments):g} but {type(self.run.guider).__name__} did not compute a "
                 "negative to guide away from, so the answer is the prompt's own prediction."
             )
         uncond = cond if uncond is None else uncond
@@ -241,11 +250,23 @@ class Evaluation:
                 self.branches[branch] = torch.where(covered, prediction, uncond)  # elsewhere it pushes nowhere
         tensors = [args["input"], cond, uncond, args["denoised"], *self.branches.values()]
         states = [
-            begin(moment, *stream[:4], dict(zip(self.branches, stream[4:])))
+            begin(moment, *stream[:3], self.at_its_scale(moment, *stream[1:4]), dict(zip(self.branches, stream[4:])))
             for moment, stream in zip(self.moments, zip(*map(self.streams, tensors)))
         ]
         self.branches = {}
         return states
+
+    def at_its_scale(self, moment, cond, uncond, denoised):
+        """A stream's answer at its own scale, where the host has combined the whole pack at that of the first stream."""
+        scale, host = moment.combined, self.moment.combined
+        if len(self.moments) == 1 or has_scale_pair(self.run.guider) or scale == host and (scale != 1 or not self.guided):
+            return denoised
+        if hasattr(self.run.guider, "cfg2") or hasattr(self.run.guider, "neg_scale"):
+            self.run.say_once(f"{type(self.run.guider).__name__} adds a term of its own, which is the same for all streams, so "
+                              "audio is not quite what it would be alone.")
+        own = cond if scale == 1 else uncond + (cond - uncond) * scale
+        others = denoised - (uncond + (cond - uncond) * host)  # what other packs have made of it; else all zeros
+        return own + others
 
     def in_force(self, args):
         """The moments at the scale with which the host has really combined: another pack, or the guider itself, may
@@ -267,7 +288,7 @@ class Evaluation:
         x, sigma, options = args["input"], args["sigma"], {**args["model_options"], RUN: None}
         for branch in branches:
             if isinstance(branch, Weak):
-                self.branches[branch] = self.run.weak[branch.key].predict(self.base, x, sigma)
+                self.branches[branch] = self.run.weak[branch.key].predict(self.base, x, sigma, self.moment.distilled)
         ours = [branch for branch in branches if not isinstance(branch, Weak)]
         if ours:
             entries = [(self.label(branch, 0, 1), self.entry(branch)) for branch in ours]

@@ -29,6 +29,7 @@ from .calls import Call, partial_attention, pick
 from .hooked import hooked
 from .rows import JOINED
 
+ITS_OWN = "guidance_words"  # in an entry: keys of the words with a negative weight in its prompt; in theirs too
 PLACE = "guidance_place"  # in transformer_options: which kind of attention is calling, where its tokens do not tell
 
 
@@ -106,6 +107,10 @@ def join(entry, network, negative=None, pushed=None, weight=1.0, nag=None, uuid=
         return beside(entry, network, sparse)
     own, away, against = (0 if part is None else _tokens(part) for part in (entry, pushed, negative))
     lead = away - pushed["cross_attn"].shape[1] if pushed is not None and form_of(network).pads_in_front else 0
+    if pushed is not None and form_of(network).mixes:  # rows share a forward where one text is as long as several of the other
+        more = -(own + away + against) % own
+        pushed, away, lead = _padded(pushed, more), away + more, lead + more
+        parts = [part for part in (entry, pushed, negative) if part is not None]
     weights = tuple(weight) if isinstance(weight, (tuple, list)) else (float(weight),) * (away - lead)
     streams = Streams(own, away, against, weights, nag if negative is not None else None, lead, sparse)
     conds = dict(entry["model_conds"])
@@ -122,6 +127,17 @@ def join(entry, network, negative=None, pushed=None, weight=1.0, nag=None, uuid=
     return joined if uuid is None else {**joined, "uuid": uuid}
 
 
+def _padded(entry, more):
+    """An entry with so many more tokens in front, which nothing will attend to."""
+    conds = dict(entry["model_conds"])
+    for name, dim in (("c_crossattn", 1), ("attention_mask", -1)):
+        if name in conds:
+            tensor = conds[name].cond
+            shape = [more if axis == dim % tensor.ndim else size for axis, size in enumerate(tensor.shape)]
+            conds[name] = conds[name]._copy_with(torch.cat([tensor.new_zeros(shape), tensor], dim))
+    return {**entry, "model_conds": conds}
+
+
 def together(pushed):
     """(one entry, a weight for each of its tokens) of several (entry, weight) pairs that are pushed away."""
     if len(pushed) < 2:
@@ -131,6 +147,9 @@ def together(pushed):
     unpadded = [type(cond)(cond.cond[:, -length:]) for cond, length in zip(tokens, lengths)]
     weights = tuple(float(weight) for (_, weight), length in zip(pushed, lengths) for _ in range(length))
     conds = {**entries[0]["model_conds"], "c_crossattn": _cat(unpadded)}
+    masks = [entry["model_conds"].get("attention_mask") for entry in entries]
+    if any(mask is not None for mask in masks):
+        conds["attention_mask"] = _cat(_masks(masks, lengths))
     return {**entries[0], "model_conds": conds, "cross_attn": torch.cat([e["cross_attn"] for e in entries], 1)}, weights
 
 
@@ -387,7 +406,8 @@ def _cross(call, streams, rows):
     """Every query is an image token; the keys are the text."""
     prompt, pushed = streams.prompt, streams.pushed
     whole = [(0, call.queries)]
-    positive = call.part(whole, [(0, prompt + pushed)])
+    read = [(0, prompt), (prompt + streams.lead, prompt + pushed)] if streams.lead else [(0, prompt + pushed)]
+    positive = call.part(whole, read)
     if pushed:
         positive = positive.weighted(prompt, streams.weights)
     if not streams.negative:

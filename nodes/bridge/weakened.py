@@ -93,7 +93,8 @@ def blur_matrix(side, sigma, device, dtype):
 
 
 INFINITE = 1000  # tokens: from here on a blur is the mean of each frame
-IN_ATTENTION = {"identity": identity, "blur": blurred, "temperature": tempered}  # by Perturbed.kind; the others, "skip" and "shuffle", are of blocks
+# By Perturbed.kind; the others, "skip" and "shuffle", are of blocks.
+IN_ATTENTION = {"identity": identity, "blur": blurred, "temperature": tempered}
 
 
 @torch.compiler.disable
