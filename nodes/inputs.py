@@ -64,7 +64,7 @@ def check(input, value):
     """One knob as recipes take it. Raises ValueError with one sentence that names it."""
     widget = getattr(input, "input_override", None) or input
     schedulable = widget is not input
-    if value is None and input.optional:
+    if value is None and input.optional and getattr(widget, "default", None) in (None, ""):  # which means something
         return value
     if isinstance(widget, io.Combo.Input):
         allowed = [str(option) for option in widget.options or []]

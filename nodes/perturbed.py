@@ -94,14 +94,14 @@ class SLG(Perturbing):
     kind = "skip"
     when = window("Guide", 0.01, 0.2)
     inputs = [
+        io.Combo.Input("row", options=["its own", "the negative's"], default="its own", display_name="row to skip in",
+                       tooltip="its own: one more row, also at cfg 1. the negative's: no row more, idle at cfg 1; usual for "
+                       "Wan."),
         number("scale", 2.8, -100.0, 100.0, "How strongly to guide. 2.8 is usual for SD3.5 medium, 1 for video. 0 is off and "
                "costs nothing.", **used_when(row=["its own"])),
         layers("auto", "Which layers are left out"),
         io.Combo.Input("what", options=["block", "attention"], default="block", display_name="what to skip",
                        tooltip="block leaves the layers out (SLG, STG-R), attention only what they see elsewhere (STG-A)."),
-        io.Combo.Input("row", options=["its own", "the negative's"], default="its own", display_name="where to skip",
-                       tooltip="its own: one more row, also at cfg 1. the negative's: no row more, idle at cfg 1; usual for "
-                       "Wan."),
         io.Float.Input("rescale", default=0.0, min=0.0, max=1.0, step=0.01, tooltip=RESCALE.tooltip,
                        **used_when(row=["its own"])),
         *when,
@@ -134,7 +134,7 @@ class TPG(Perturbing):
     inputs = [
         number("scale", 3.0, -100.0, 100.0, "How strongly to guide. 3 is the paper's. 0 is off and costs nothing."),
         layers("auto", "In front of which layers tokens are shuffled"),
-        number("share", 1.0, 0.0, 1.0, "Of the tokens that are shuffled. 0 is off."),
+        number("share", 1.0, 0.0, 1.0, "Of the tokens that are shuffled. 0 is off.", display_name="share (of tokens)"),
         io.Int.Input("seed", default=0, min=0, max=2 ** 53 - 1, tooltip="Of the orders. Nothing else draws from it.",
                      control_after_generate=False),
         RESCALE,

@@ -88,11 +88,11 @@ class Evaluation:
 
     def added(self, cond_at, uncond_at):
         """Our entries of a batch: those that other packs should take for its cond, and those for its uncond."""
-        perturbed, prompts = [], []
-        for branch in self.wanted():
-            if isinstance(branch, (Perturbed, Prompt)):
-                entry = self.label(branch, cond_at or 0, 1 if uncond_at is None else uncond_at), self.entry(branch)
-                (perturbed if isinstance(branch, Perturbed) else prompts).append(entry)
+        places = cond_at or 0, 1 if uncond_at is None else uncond_at
+        wanted = self.wanted()
+        perturbed, prompts = (
+            [(self.label(branch, *places), self.entry(branch)) for branch in wanted if isinstance(branch, kind)]
+            for kind in (Perturbed, Prompt))
         instead = self.negative if uncond_at is not None else None
         if instead is not None and instead is not self.against and not reaches_all(instead):
             prompts.append((self.label(UNCOND, cond_at, uncond_at), self.against))  # for where the other negative does not reach

@@ -11,6 +11,7 @@ each row may live on another device.
     attention.install(model)                                                        # once, when the model is patched
 """
 
+from collections.abc import Callable
 from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass
@@ -514,10 +515,10 @@ class Form(NamedTuple):
     """
 
     entry: str
-    kind: object = _joint_kind
+    kind: Callable = _joint_kind
     mixes: bool = False
-    hooks: object = lambda network: []
-    image: object = None
+    hooks: Callable = lambda network: []
+    image: Callable | None = None
     pads_in_front: bool = False
 
     def changes(self, network):
