@@ -24,7 +24,10 @@ HELP = Path(__file__).parent.parent / "web" / "docs"
 STEPS = 4  # of a short run
 
 # What cannot be tried beside the strategies that are for Flux.
-NOT_ON_FLUX = {"GuidanceAutoguidance": "has a UNet for its weak model here"}
+NOT_ON_FLUX = {
+    "GuidanceAutoguidance": "has a UNet for its weak model here",
+    "GuidancePLADIS": "has to have attention to the text alone",
+}
 
 # Knobs with which a strategy is plain CFG. None: it replaces the sampler's cfg, so it has none.
 NEUTRAL = {
