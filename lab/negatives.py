@@ -10,6 +10,7 @@ from ..nodes import STRATEGIES
 from ..nodes.demo import judge
 from ..nodes.demo.model import load
 from ..nodes.demo.text import COLORS
+from ..nodes.words import words_alone
 from . import data, metrics
 from .sweep import CHUNK, encode, sample
 
@@ -17,15 +18,20 @@ NODES = {cls.node_id: cls for cls in STRATEGIES}
 SETTINGS = {  # the sampler's cfg, whether it gets the negative, and the node on the wire
     "cfg 1, the negative in the sampler": (1, True, None, {}),
     **{f"cfg 1, NAG {scale}": (1, False, "GuidanceNAG", {"scale": scale, "alpha": 0.5}) for scale in (2.0, 4.0, 8.0)},
-    **{f"cfg 1, pushed away by {weight}": (1, False, "GuidancePushAway", {"weight": weight}) for weight in (0.5, 1.0, 2.0)},
+    **{f"cfg 1, (word:-{weight})": (1, False, "GuidancePushAway", {"weight": weight}) for weight in (0.5, 1.0, 2.0)},
     "cfg 1, PAG 1": (1, False, "GuidancePAG", {"scale": 1.0, "layers": "middle, output"}),
     "cfg 1, SEG 3": (1, False, "GuidanceSEG", {"scale": 3.0}),
     "cfg 3, no negative": (3, False, None, {}),
     "cfg 3, the negative in the sampler": (3, True, None, {}),
     "cfg 3, NAG 4": (3, False, "GuidanceNAG", {"scale": 4.0, "alpha": 0.5}),
-    "cfg 3, pushed away by 1.0": (3, False, "GuidancePushAway", {"weight": 1.0}),
+    "cfg 3, (word:-1.0)": (3, False, "GuidancePushAway", {"weight": 1.0}),
 }
 TAKES = {"GuidanceNAG": "negative", "GuidancePushAway": "away"}
+
+
+def words(clip, texts):
+    """A CONDITIONING of one word for each image, without what the encoder puts around it: as `(word:-1)` in a prompt."""
+    return [[torch.cat([words_alone(clip, text)[0][0] for text in texts]), {"pooled_output": None}]]
 
 
 def drawn(n, seed):
@@ -47,7 +53,7 @@ def measure(name, scenes, prompts, negatives, loaded, jury, seed):
         if id is not None:
             widgets = [getattr(input, "input_override", None) or input for input in NODES[id].inputs]
             inputs = {widget.id: getattr(widget, "default", None) for widget in widgets}
-            brought = {TAKES[id]: encode(clip, away)} if id in TAKES else {}
+            brought = {TAKES[id]: encode(clip, away) if id == "GuidanceNAG" else words(clip, away)} if id in TAKES else {}
             guided = NODES[id].execute(model=model, **{**inputs, **brought, **knobs}).result[0]
         images.append(sample(guided, clip, vae, part, cfg, seed + i, negatives=away if given else None))
     seen = jury.read(torch.cat(images))

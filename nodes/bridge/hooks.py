@@ -45,7 +45,7 @@ class Link(NamedTuple):
     acts_at_1: bool = True  # whether it does anything where the scale is 1
     reshapes: bool = False  # whether it does so behind a link that does
     saves: bool = False  # whether it is there to leave out the negative
-    joins: bool = False  # whether its prompts are read in the rows of the guider's prompts
+    joins: bool = False  # whether rows read their text otherwise, or other prompts too
 
 
 class Stretch:
