@@ -6,7 +6,7 @@ from pack.tests.e2e.test_editor import capture, empty, settle
 # What is typed, the title that should answer, and how far down it may be: below the nodes of core that bear the word itself.
 WORDS = [
     ("cfg", "CFG", 1), ("cfg schedule", "CFG", 1), ("variable cfg", "CFG", 1), ("dynamic cfg", "CFG", 1), ("cfg interval", "CFG", 1),
-    ("guidance scale", "CFG", 2), ("skip uncond", "CFG", 1), ("interval", "CFG", 5), ("guidance", "CFG", 2),
+    ("guidance scale", "CFG", 2), ("skip uncond", "CFG", 1), ("interval", "CFG", 5), ("guidance", "CFG", 1),
     ("burnt", "Adaptive projected guidance (APG)", 3), ("oversaturated", "CFG rescale", 3), ("contrast", "CFG rescale", 3),
     ("saturation", "CFG rescale", 3), ("speed", "Adaptive guidance", 2), ("faster", "Adaptive guidance", 1),
     ("turbo", "CADS", 12), ("negative", "Negative prompt", 1), ("negative at cfg 1", "Negative in attention (NAG)", 2), ("pag", "Perturbed attention (PAG)", 1),
