@@ -24,6 +24,11 @@ def has_scale_pair(guider):
     return hasattr(guider, "video_cfg") and hasattr(guider, "audio_cfg")
 
 
+def has_hosts_scale(guider):
+    """Whether it guides as one of the host's does, so at the scale that its attributes say."""
+    return type(guider).predict_noise.__module__.startswith("comfy")
+
+
 def read_scales(guider, streams, step, say_once):
     """The scale of each stream of the latent. Of DualCFGGuider's two, that of the pair which the host's hooks see."""
     if has_scale_pair(guider):

@@ -7,7 +7,7 @@ from itertools import groupby
 from ...guidance.core import chain, unchanged
 from .blocks import anatomy_of
 from .distilled import takes_scale
-from .guider import shares_of
+from .guider import has_hosts_scale, shares_of
 from .joined import form_of
 from .page import harmless, server
 
@@ -31,8 +31,12 @@ class Report:
     # ------------------------------------------------------------------------------------------------ while it runs
 
     def begun(self, step, moments):
-        self.step, self.scales[step] = step, [moment.combined for moment in moments]
+        self.step = step
+        self.in_force(moments)
         self.evaluations += 1
+
+    def in_force(self, moments):
+        self.scales[self.step] = [moment.combined for moment in moments]
 
     def planned(self, i, before, after):
         """A link has changed the plan."""
@@ -73,7 +77,8 @@ class Report:
         self.promised = sum(1 + len(frozenset().union(*(moment.needs for moment in moments))) for moments in steps)
         scales = [[moment.combined for moment in moments] for moments in steps]
         text = f"{self.names()}: {by_stream(scales)}; {self.steps} steps, {self.promised} rows planned."
-        unguided = all(scale == 1 for at_step in scales for scale in at_step)
+        # A guider of another pack may have scales that nobody can read beforehand.
+        unguided = has_hosts_scale(run.guider) and all(scale == 1 for at_step in scales for scale in at_step)
         idle = [link for link in run.links if unguided and not link.acts_at_1]
         if idle:
             text += f" Idle at cfg 1: {', '.join(dict.fromkeys(short(link.name) for link in idle))}; what acts there: {self.at_1}."

@@ -222,6 +222,12 @@ class Run:
             args["denoised"] = evaluation.advance(pieces, args)
         return args["denoised"]
 
+    def passed_over(self):
+        """The sampler asks for a prediction without the model's options, and so without the chain."""
+        self.report.evaluations += 1
+        self.say_once(f"The sampler asks {type(self.guider).__name__} for some predictions without the model's options, as if it "
+                      "had no chain, so these are not guided by it.")
+
     def called(self, x):
         """The network is called with these rows."""
         self.report.called(x.shape[0] // self.shapes[0][0])
