@@ -14,6 +14,7 @@ from .classifier import classifier
 from .compress import compress
 from .core import UNCOND, Branch, Moment, Perturbed, Prompt, Recipe, State, Step, Timeline, chain, guide
 from .distilled import distilled
+from .erg import erg
 from .fdg import fdg
 from .fresca import fresca
 from .interval import ALWAYS, Window, interval
@@ -25,10 +26,12 @@ from .negative import negative_instead, negative_weighted
 from .pag import pag
 from .perp import perp_cfg
 from .perp_neg import perp_neg
+from .pladis import pladis
 from .power_law import power_law
 from .push_away import push_away
 from .renorm import renorm
 from .rescale import rescale
+from .s2_guidance import s2_guidance
 from .schedule import Schedule, ScheduleError, parse
 from .seg import seg
 from .skimmed import skimmed_cfg

@@ -37,7 +37,8 @@ class Perturbed(Branch):
     """The prediction for the prompt by a model that is weakened in some layers.
 
     kind: "identity" (the picture's attention to itself sees only its own place), "blur" (of what it looks for, over
-    `amount` tokens), "skip" (the layers are left out), "shuffle" (a share of `amount` of the tokens, by `seed`).
+    `amount` tokens), "temperature" (what it looks for times `amount`), "skip" (the layers are left out), "shuffle" (a share
+    of `amount` of the tokens, by `seed`). seed: of what was drawn, where something was.
     """
 
     kind: str
@@ -69,6 +70,13 @@ class Beside:
 
     def __bool__(self):
         return self.negative is not None or bool(self.pushed)
+
+
+class Sparse(NamedTuple):
+    """How much sparser attention to the text is than softmax: PLADIS's scale and function."""
+
+    scale: float
+    function: str
 
 
 UNCOND = Uncond()
@@ -143,6 +151,7 @@ class Moment:
     skip: bool = False  # leave uncond out of this evaluation, unless a step has asked for it
     beside: Beside = Beside()
     weakened: Perturbed | None = None  # what happens in uncond's own row
+    sparse: Sparse | None = None  # what happens where any row reads its text
     distilled: float | None = None  # the scale that the model takes as an input; None leaves it as the prompts say
     embed: Callable[[Tensor], Tensor] | None = None  # what happens to the prompt's embedding (B, tokens, width) first
 

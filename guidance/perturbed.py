@@ -1,4 +1,4 @@
-"""What guidance away from a perturbed model shares: PAG, SEG, skipped layers and shuffled tokens."""
+"""What guidance away from a perturbed model shares: PAG, SEG, skipped layers, shuffled tokens and the like."""
 
 from dataclasses import replace
 
@@ -6,6 +6,11 @@ from . import ops
 from .core import Step
 from .interval import ALWAYS
 from .schedule import at
+
+
+def seed_at(seed, moment):
+    """A seed for each noise level of a run, never 0, which stands for none."""
+    return 1 + seed + round(1000 * moment.step) * 1_000_003
 
 
 def away(perturbed, scale, rescale=0.0, window=ALWAYS):

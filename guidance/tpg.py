@@ -2,7 +2,7 @@
 
 from .core import Perturbed
 from .interval import ALWAYS
-from .perturbed import away
+from .perturbed import away, seed_at
 from .schedule import at
 
 
@@ -16,6 +16,6 @@ def tpg(layers, scale=3.0, share=1.0, seed=0, rescale=0.0, window=ALWAYS):
 
     def shuffled(moment):
         part = at(share, moment)
-        return Perturbed("shuffle", tuple(layers), part, 1 + seed + round(1000 * moment.step) * 1_000_003) if part > 0 else None
+        return Perturbed("shuffle", tuple(layers), part, seed_at(seed, moment)) if part > 0 else None
 
     return away(shuffled, scale, rescale, window)

@@ -3,7 +3,7 @@
 from comfy_api.latest import ComfyExtension
 
 from .answer import DynamicThreshold, Mimic, Renorm, Rescale
-from .attention import NAG, PushAway, TextEncode
+from .attention import NAG, PLADIS, PushAway, TextEncode
 from .demo.classifier import DemoClassifier
 from .demo.model import DemoModel
 from .direction import (
@@ -22,7 +22,7 @@ from .direction import (
 from .fewer_rows import Adaptive, Alternate, Budget, Compress
 from .likeness import LikenessNode
 from .other_models import Autoguidance, Classifier
-from .perturbed import PAG, SEG, SLG, TPG
+from .perturbed import ERG, PAG, S2, SEG, SLG, TPG
 from .prompts import CADS, Negative, Null
 from .scale import CFG, BetaCFG, CFGPlusPlus, Distilled, StreamCFG
 from .schedules import Drawn, Math, Preset, Preview
@@ -32,7 +32,7 @@ STRATEGIES = [
     DynamicThreshold, Mimic, APG, CFGZeroStar, Rescale, FDG,
     Renorm, TCFG, FreSca, MamboG, PowerLaw, BetaCFG, AutoRange, SkimmedCFG, Momentum,
     Adaptive, Alternate, Compress, Budget,
-    Autoguidance, SEG, TPG, Classifier, Null, CADS,
+    Autoguidance, SEG, TPG, S2, ERG, PLADIS, Classifier, Null, CADS,
 ]
 NODES = [*STRATEGIES, Drawn, Preset, Math, Preview, DemoModel, DemoClassifier, LikenessNode]
 

@@ -14,10 +14,10 @@ RESCALE = io.Float.Input("rescale", default=0.0, min=0.0, max=1.0, step=0.01, to
                          "the prompt's own prediction. 0.5 to 0.7 helps at high scales.")
 
 
-def layers(default, tooltip):
+def layers(default, tooltip, auto="what is published for the model, else the middle"):
     return io.String.Input("layers", default=default, tooltip=f"{tooltip}, separated by commas: input.4, middle, output.3.0 of "
-                           "UNets; double.7-9, single.3 or 40%-60% of transformers; all; auto is what is published for the "
-                           "model, else the middle. A name stands for all layers that begin with it.")
+                           f"UNets; double.7-9, single.3 or 40%-60% of transformers; all; auto is {auto}. A name stands for "
+                           "all layers that begin with it.")
 
 
 class Perturbing(Strategy):
@@ -137,6 +137,54 @@ class TPG(Perturbing):
         number("share", 1.0, 0.0, 1.0, "Of the tokens that are shuffled. 0 is off.", display_name="share (of tokens)"),
         io.Int.Input("seed", default=0, min=0, max=2 ** 53 - 1, tooltip="Of the orders. Nothing else draws from it.",
                      control_after_generate=False),
+        RESCALE,
+        *when,
+    ]
+
+
+class S2(Perturbing):
+    node_id = "GuidanceS2"
+    title = "Random layers left out (S2-Guidance)"
+    about = (
+        "Finer and more coherent pictures and videos: guides away from what the model sees without a few of its layers, others "
+        "at every step. 1 row more in the same forward (3 with CFG, 2 at cfg 1), which is not computed before its first such "
+        "layer; none where scale or share is 0."
+    )
+    aliases = ["s2 guidance", "S2-Guidance", "stochastic self guidance", "block drop", "random layers"]
+    category = "guidance/more"
+    kind = "draw"
+    recipe = staticmethod(guidance.s2_guidance)
+    when = window("Guide", 0.1, 0.9)
+    inputs = [
+        number("scale", 0.25, -100.0, 100.0, "How strongly to guide, beside CFG. 0.25 is the paper's. 0 is off and costs "
+               "nothing."),
+        layers("auto", "Which layers may be left out", "all but the first"),
+        number("share", 0.1, 0.0, 1.0, "Of these layers that are left out at a step, at least one. 0.1 is the paper's; 0 is "
+               "off.", display_name="share (left out)"),
+        io.Int.Input("seed", default=0, min=0, max=2 ** 53 - 1, tooltip="Of the draws. Nothing else draws from it.",
+                     control_after_generate=False),
+        *when,
+    ]
+
+
+class ERG(Perturbing):
+    node_id = "GuidanceERG"
+    title = "Attention temperature (ERG)"
+    about = (
+        "Cleaner pictures that keep their variety: guides away from what the model sees when its attention is less sure where "
+        "to look. 1 row more in the same forward (3 with CFG, 2 at cfg 1), which is not computed before its first such layer; "
+        "none where scale is 0 or tau is 1."
+    )
+    aliases = ["erg", "entropy rectifying guidance", "attention temperature", "entropy"]
+    category = "guidance/more"
+    kind = "temperature"
+    recipe = staticmethod(guidance.erg)
+    when = window("Guide")
+    inputs = [
+        number("scale", 1.0, -100.0, 100.0, "How strongly to guide. 0 is off and costs nothing."),
+        layers("auto", "Which layers are less sure", "the middle"),
+        number("tau", 0.5, 0.0, 10.0, "How sure their attention is: below 1 it looks at more places alike, at 0 at all of "
+               "them, above 1 at fewer. 1 is off.", display_name="tau (sureness)"),
         RESCALE,
         *when,
     ]

@@ -24,7 +24,7 @@ class Strategy(io.ComfyNode):
     outputs: list[io.Output] = [io.Model.Output()]
     category = "guidance"
     recipe: Callable  # of guidance/, from checked knobs to a Step
-    joins = False  # whether its prompts are read in the rows of the sampler's prompt
+    joins = False  # whether rows read their text otherwise, or other prompts too
     saves = False  # whether the node is there to leave out the negative
 
     def __init_subclass__(cls, **kwargs):

@@ -1,5 +1,6 @@
 """The papers' own identities, in float64 and away from the host: CFG, intervals, negatives, CFG++, Perp-CFG, PAG."""
 
+import random
 from functools import partial
 
 import pytest
@@ -12,6 +13,7 @@ from pack.guidance import (
     beta_cfg,
     cfg,
     cfgpp,
+    erg,
     interval,
     negative_instead,
     negative_weighted,
@@ -19,6 +21,7 @@ from pack.guidance import (
     pag,
     perp_cfg,
     perp_neg,
+    s2_guidance,
     seg,
     skip_layers,
     skip_layers_in_uncond,
@@ -321,6 +324,7 @@ def test_a_full_rescale_brings_back_conds_deviation(shape):
 @pytest.mark.parametrize("make, kind, amount", [
     (seg, "blur", 1000.0), (partial(seg, sigma=2.5), "blur", 2.5), (skip_layers, "skip", 0.0),
     (partial(skip_layers, what="attention"), "identity", 0.0), (tpg, "shuffle", 1.0), (partial(tpg, share=0.4), "shuffle", 0.4),
+    (s2_guidance, "skip", 0.0), (partial(erg, tau=0.3), "temperature", 0.3),
 ])
 def test_each_perturbation_is_led_away_from_as_pag_is(make, kind, amount, shape):
     x, c, u, p = tensors(shape, n=4)
@@ -334,7 +338,8 @@ def test_each_perturbation_is_led_away_from_as_pag_is(make, kind, amount, shape)
 
 def test_a_perturbation_of_nothing_asks_for_nothing():
     for step in (seg(["a"], sigma=0.0), seg(["a"], sigma=parse("0:0, 1:0")), tpg(["a"], share=0.0), skip_layers(["a"], scale=0.0),
-                 skip_layers(["a"], window=Window(0.9, 1.0)), seg(["a"], window=Window(0.9, 1.0))):
+                 skip_layers(["a"], window=Window(0.9, 1.0)), seg(["a"], window=Window(0.9, 1.0)), s2_guidance(["a"], share=0.0),
+                 s2_guidance(["a"], scale=0.0), erg(["a"], tau=1.0), erg(["a"], tau=parse("0:1, 1:1")), erg(["a"], scale=0.0)):
         assert step.plan(moment()).rows == 2
 
 
@@ -342,6 +347,25 @@ def test_tokens_are_shuffled_anew_at_every_step_and_alike_in_every_run():
     first, second = (next(iter(tpg(["a"], seed=3).plan(moment(i=i)).asked)) for i in (0, 1))
     assert first.seed != second.seed
     assert first == next(iter(tpg(["a"], seed=3).plan(moment(i=0)).asked)) != next(iter(tpg(["a"], seed=4).plan(moment(i=0)).asked))
+
+
+def test_layers_are_drawn_anew_at_every_step_and_alike_in_every_run():
+    layers = [f"double.{i}" for i in range(24)]
+    line = Timeline(tuple(i / 100 for i in range(100, -1, -1)))
+
+    def drawn(**knobs):
+        step = s2_guidance(layers, window=ALWAYS, **knobs)
+        return [next(iter(step.plan(at).asked)).layers for at in line.moments(7.0)]
+
+    random.seed(0)
+    before = random.getstate()
+    runs = drawn(), drawn()
+    assert random.getstate() == before
+    assert runs[0] == runs[1] != drawn(seed=1)
+    assert {len(names) for names in runs[0]} == {2}  # a tenth of 24
+    assert set().union(*runs[0]) == set(layers) and len(set(runs[0])) > 60
+    assert all(names == tuple(sorted(names, key=layers.index)) for names in runs[0])
+    assert {len(names) for names in drawn(share=0.01)} == {1} and drawn(share=1.0)[0] == tuple(layers)
 
 
 def test_layers_skipped_in_uncond_are_no_further_prediction():

@@ -24,7 +24,10 @@ HELP = Path(__file__).parent.parent / "web" / "docs"
 STEPS = 4  # of a short run
 
 # What cannot be tried beside the strategies that are for Flux.
-NOT_ON_FLUX = {"GuidanceAutoguidance": "has a UNet for its weak model here"}
+NOT_ON_FLUX = {
+    "GuidanceAutoguidance": "has a UNet for its weak model here",
+    "GuidancePLADIS": "has to have attention to the text alone",
+}
 
 # Knobs with which a strategy is plain CFG. None: it replaces the sampler's cfg, so it has none.
 NEUTRAL = {
@@ -41,6 +44,9 @@ NEUTRAL = {
     "GuidanceSEG": {"sigma": 0.0},
     "GuidanceSLG": {"scale": 0.0},
     "GuidanceTPG": {"share": 0.0},
+    "GuidanceS2": {"share": 0.0},
+    "GuidanceERG": {"tau": 1.0},
+    "GuidancePLADIS": {"scale": 0.0},
     "GuidanceDynamicThreshold": {"strength": 0.0},
     "GuidanceMimic": {"strength": 0.0},
     "GuidanceAPG": {"eta": 1.0, "threshold": 0.0, "momentum": 0.0},
@@ -75,11 +81,14 @@ STEERS_AT_ONE = {
     "GuidanceSEG": "adds a term of its own",
     "GuidanceSLG": "adds a term of its own",
     "GuidanceTPG": "adds a term of its own",
+    "GuidanceS2": "adds a term of its own",
+    "GuidanceERG": "adds a term of its own",
     "GuidanceClassifier": "adds a term of its own",
     "GuidanceMomentum": "adds a term of its own",
     "GuidanceCADS": "changes the prompt",
     "GuidanceNAG": "changes what the network attends to",
     "GuidancePushAway": "changes what the network attends to",
+    "GuidancePLADIS": "changes what the network attends to",
     "GuidanceTextEncode": "changes what the network attends to",
 }
 
@@ -120,6 +129,9 @@ VARIANTS = {
     "GuidanceSEG": [{"sigma": "0:0, 1:3", "rescale": 0.7}, {"layers": "all", "end": 0.6}],
     "GuidanceSLG": [{"what": "attention", "end": 1.0, "rescale": 0.7}, {"row": "the negative's", "layers": "middle, output.1"}],
     "GuidanceTPG": [{"share": "0:0.5, 1:1", "seed": 7}, {"layers": "middle", "start": 0.3}],
+    "GuidanceS2": [{"share": "0:0.3, 1:1", "seed": 7}, {"layers": "all", "start": 0.3}],
+    "GuidanceERG": [{"tau": "0:1, 1:0", "rescale": 0.7}, {"layers": "all", "tau": 3.0, "end": 0.6}],
+    "GuidancePLADIS": [{"scale": "0:0, 1:2", "function": "sparsemax"}, {"start": 0.3, "end": 0.8}],
     "GuidanceDynamicThreshold": [{"form": "pixels"}, {"percentile": 1.0, "strength": "0:1, 1:0"}],
     "GuidanceMimic": [{"mimic_scale": 3.0, "percentile": 0.99}, {"mimic_scale": 3.0, "measure": "std"},
                       {"mimic_scale": "0:3, 1:9", "per_channel": False, "start": "zero"}],
@@ -148,8 +160,8 @@ VARIANTS = {
 }
 
 # What does nothing more when it stands on the wire twice.
-ONCE = {"GuidanceCFG", "GuidanceStreamCFG", "GuidanceDistilled", "GuidanceNAG", "GuidanceCFGPlusPlus", "GuidanceNegative", "GuidanceNull", "GuidanceAutoguidance",
-        "GuidanceDynamicThreshold"}
+ONCE = {"GuidanceCFG", "GuidanceStreamCFG", "GuidanceDistilled", "GuidanceNAG", "GuidancePLADIS", "GuidanceCFGPlusPlus",
+        "GuidanceNegative", "GuidanceNull", "GuidanceAutoguidance", "GuidanceDynamicThreshold"}
 
 # Of two of these, the one that is later on the wire counts.
 LATER_WINS = [{"GuidanceCFG", "GuidanceStreamCFG", "GuidanceCFGPlusPlus"}, {"GuidanceNegative", "GuidanceNull"}]

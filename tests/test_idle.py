@@ -29,6 +29,7 @@ STRATEGIES = {
     "compress": (g.compress, False),
     "distilled": (g.distilled, True),
     "dynamic_threshold": (g.dynamic_threshold, False),
+    "erg": (partial(g.erg, ["middle"]), True),
     "fdg": (g.fdg, False),
     "fresca": (g.fresca, False),
     "interval": (g.interval, False),
@@ -40,10 +41,12 @@ STRATEGIES = {
     "pag": (partial(g.pag, ["middle"]), True),
     "perp_cfg": (g.perp_cfg, False),
     "perp_neg": (partial(g.perp_neg, "n"), True),
+    "pladis": (g.pladis, True),
     "power_law": (g.power_law, False),
     "push_away": (partial(g.push_away, "p"), True),
     "renorm": (g.renorm, False),
     "rescale": (g.rescale, False),
+    "s2_guidance": (partial(g.s2_guidance, ["middle", "late"]), True),
     "seg": (partial(g.seg, ["middle"]), True),
     "skip_layers": (partial(g.skip_layers, ["middle"]), True),
     "skip_layers_in_uncond": (partial(g.skip_layers_in_uncond, ["middle"]), False),
@@ -83,6 +86,7 @@ def test_every_strategy_is_here():
 def test_at_scale_1_a_strategy_acts_or_hands_back_the_very_state(name):
     make, acts = STRATEGIES[name]
     idle = [planned.needs == moment.needs and planned.embed is None and not planned.beside and planned.distilled is None
+            and planned.sparse is None
             and planned.scale == 1 and after is before
             for moment, planned, before, after in met(make, 1.0)]
     assert all(idle) is not acts

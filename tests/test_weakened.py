@@ -104,6 +104,9 @@ class Reference:
             seen[words:, words:] = float("-inf")
             seen.fill_diagonal_(0)
             mask = seen if mask is None else seen + mask
+        elif self.kind == "temperature":
+            own = torch.arange(q.shape[axis]) >= words
+            q = torch.where(own.view(-1, 1), 0.3 * q, q)
         else:
             q = self.blur(q, axis, words)
         return attend(q, k, v, heads, mask, *args, **kwargs)
@@ -131,7 +134,7 @@ REFERENCES = {  # picture tokens in the attention of the last layer, and their f
     "lumina2": (48, (1, 8, 6)), "z_image": (48, (1, 8, 6)), "hunyuan_video": (40, (2, 5, 4)), "hunyuan_image": (48, (1, 8, 6)),
     "cosmos_predict2": (40, (2, 5, 4)), "krea2": (48, (1, 8, 6)), "ideogram4": (48, (1, 8, 6)), "aura": (48, (1, 8, 6)),
 }
-AMOUNTS = {"identity": 0.0, "blur": 1.0, "mean": 1000.0, "skip": 0.0}
+AMOUNTS = {"identity": 0.0, "blur": 1.0, "mean": 1000.0, "temperature": 0.3, "skip": 0.0}
 
 
 @pytest.mark.parametrize("kind", AMOUNTS)
@@ -340,6 +343,7 @@ def test_published_layers_where_a_model_is_deep_enough():
     unet = ARCHITECTURES["sd15"].model().model.diffusion_model
     assert choose_layers(unet, "auto", "identity", "PAG") == ("middle.0.0",)
     assert choose_layers(unet, "auto", "shuffle", "TPG") == ("input.1.0", "input.3.0")
+    assert choose_layers(deep, "auto", "draw", "S2") == choose_layers(deep, "double.1-23", "skip", "SLG")
 
 
 def test_a_network_that_is_not_known_is_refused_in_one_sentence():

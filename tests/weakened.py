@@ -9,7 +9,7 @@ from pack.nodes.bridge.attention import install
 from pack.nodes.bridge.blocks import anatomy_of, choose_layers
 from pack.nodes.bridge.hooks import attach
 
-KINDS = {"identity": 0.0, "blur": 1.5, "blur, infinite": 1000.0, "skip": 0.0, "shuffle": 1.0}  # and their amounts
+KINDS = {"identity": 0.0, "blur": 1.5, "blur, infinite": 1000.0, "temperature": 0.3, "skip": 0.0, "shuffle": 1.0}  # and their amounts
 
 
 def branch_of(model, kind, text="middle"):

@@ -170,6 +170,8 @@ def choose_layers(network, text, kind, strategy):
 
 
 def published(network, layers, kind):
+    if kind == "draw":  # S2-Guidance leaves out any but the first, which matters too much
+        return layers[1:] or layers
     if kind == "shuffle" and hasattr(network, "input_blocks"):  # TPG's, which for SDXL are its layers 6 to 23 of 24
         encoder = [layer for layer in layers if layer.startswith("input.")]
         return encoder[len(encoder) // 4:] or named(layers, "middle")

@@ -160,16 +160,16 @@ class Evaluation:
                       if self.in_range(Prompt(key)) and self.run.means(entry, key)]
             if negative is not None or pushed:
                 entry = join(entry, self.run.network, negative, *together(pushed), Nag(wish.scale, wish.tau, wish.alpha),
-                             self.run.uuids.setdefault((wish, entry.get("uuid")), uuid.uuid4()))
+                             self.run.uuids.setdefault((wish, entry.get("uuid")), uuid.uuid4()), self.moment.sparse)
             made.append(entry)
         return made
 
     def compute(self, executor, entries, x, timestep, model_options):
         """The predictions of the guider's own entries; those of ours are kept."""
         labels, conds = Labels((label for label, _ in entries), self.run.twins), [cond for _, cond in entries]
-        if self.moment.beside:
-            conds = [cond and [entry if JOINED in entry["model_conds"] else beside(entry, self.run.network) for entry in cond]
-                     for cond in conds]
+        if self.moment.beside or self.moment.sparse:
+            conds = [cond and [entry if JOINED in entry["model_conds"] else beside(entry, self.run.network, self.moment.sparse)
+                               for entry in cond] for cond in conds]
         if self.moment.distilled is not None:
             conds = [cond and told(cond, self.moment.distilled) for cond in conds]
         if any(label.branch is not None or label.weakened is not None for label in labels.labels):

@@ -44,7 +44,7 @@ class Link(NamedTuple):
     schedules: tuple[tuple[Schedule, Callable], ...] = ()  # its knobs that change over the run; see page.py
     acts_at_1: bool = True  # whether it does anything where the scale is 1
     saves: bool = False  # whether it is there to leave out the negative
-    joins: bool = False  # whether its prompts are read in the rows of the guider's prompts
+    joins: bool = False  # whether rows read their text otherwise, or other prompts too
 
 
 class Stretch:

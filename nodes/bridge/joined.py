@@ -1,4 +1,4 @@
-"""Several prompts in one row: their tokens joined, and attention split again.
+"""Several prompts in one row: their tokens joined, and attention split again; and what each row gets from its own text.
 
 A row's context becomes [prompt; prompts pushed away; negative prompt]. Everything that works token by token is computed
 once, and the one attention override gives each image token what it needs: the answer for the prompt, the answer for the
@@ -23,7 +23,9 @@ import comfy.conds
 import comfy.utils
 import torch
 
+from ...guidance.core import Sparse
 from ...guidance.nag import nag
+from ...guidance.pladis import sparser
 from .calls import Call, partial_attention, pick
 from .hooked import hooked
 from .rows import JOINED
@@ -45,7 +47,7 @@ class Streams:
     """What the tokens of one row's text are, in their order.
 
     prompt, pushed, negative: numbers of tokens. weights: how strongly each pushed token is pushed away. lead: tokens
-    in front of these that are only padding.
+    in front of these that are only padding. sparse: how attention to any of them is other than softmax.
     """
 
     prompt: int
@@ -54,6 +56,7 @@ class Streams:
     weights: tuple = ()
     nag: Nag | None = None
     lead: int = 0
+    sparse: Sparse | None = None
 
     @property
     def lengths(self):
@@ -91,17 +94,18 @@ class CONDStreams(comfy.conds.CONDRegular):
 # --- Joining, before the host batches -------------------------------------------------------------------------------
 
 
-def join(entry, network, negative=None, pushed=None, weight=1.0, nag=None, uuid=None):
+def join(entry, network, negative=None, pushed=None, weight=1.0, nag=None, uuid=None, sparse=None):
     """An entry of a processed conditioning with other prompts' tokens behind its own.
 
     entry, negative, pushed: processed entries (dicts with model_conds). network: the diffusion model that reads them.
     weight: how strongly the pushed tokens are pushed away: a number, or one for each token. nag: the numbers for the
-    negative; without it the negative is not joined. uuid: the new entry's own. The entry that came in is not changed.
+    negative; without it the negative is not joined. uuid: the new entry's own. sparse: see Streams. The entry that came in
+    is not changed.
     """
     negative = negative if nag is not None and nag.scale != 0 and nag.alpha != 0 else None
     parts = [part for part in (entry, pushed, negative) if part is not None]
     if len(parts) == 1:
-        return beside(entry, network)
+        return beside(entry, network, sparse)
     own, away, against = (0 if part is None else _tokens(part) for part in (entry, pushed, negative))
     lead = away - pushed["cross_attn"].shape[1] if pushed is not None and form_of(network).pads_in_front else 0
     if pushed is not None and form_of(network).mixes:  # rows share a forward where one text is as long as several of the other
@@ -109,7 +113,7 @@ def join(entry, network, negative=None, pushed=None, weight=1.0, nag=None, uuid=
         pushed, away, lead = _padded(pushed, more), away + more, lead + more
         parts = [part for part in (entry, pushed, negative) if part is not None]
     weights = tuple(weight) if isinstance(weight, (tuple, list)) else (float(weight),) * (away - lead)
-    streams = Streams(own, away, against, weights, nag if negative is not None else None, lead)
+    streams = Streams(own, away, against, weights, nag if negative is not None else None, lead, sparse)
     conds = dict(entry["model_conds"])
     conds["c_crossattn"] = _cat([part["model_conds"]["c_crossattn"] for part in parts])
     masks = [part["model_conds"].get("attention_mask") for part in parts]
@@ -150,12 +154,13 @@ def together(pushed):
     return {**entries[0], "model_conds": conds, "cross_attn": torch.cat([e["cross_attn"] for e in entries], 1)}, weights
 
 
-def beside(entry, network):
-    """An entry as it is, but marked, so that it may share a forward with joined ones."""
+def beside(entry, network, sparse=None):
+    """An entry as it is, but marked, so that it may share a forward with joined ones. sparse: see Streams."""
     conds = dict(entry["model_conds"])
     if entry.get("control") is not None and "c_crossattn" in conds:
         conds.setdefault("crossattn_controlnet", conds["c_crossattn"])
-    conds[JOINED] = CONDStreams(None, form_of(network).mixes)
+    streams = None if sparse is None else Streams(_tokens(entry), sparse=sparse)
+    conds[JOINED] = CONDStreams(streams, form_of(network).mixes)
     return {**entry, "model_conds": conds}
 
 
@@ -225,8 +230,10 @@ def reading(network, x, streams, options):
     with hooked(network, "joined", form.changes, rows):
         yield options
     if rows.any and rows.noted == {"entered"}:
+        joined = any(streams is not None and len(streams.lengths) > 1 for streams in rows.streams)
         raise RuntimeError("The negative prompt was joined to the prompt, but another pack has replaced the attention "
-                           "that would have told them apart.")
+                           "that would have told them apart." if joined else
+                           "Attention to the text was to be sparser, but another pack has replaced it.")
 
 
 class Place(NamedTuple):
@@ -370,10 +377,10 @@ def attention(call, options):
 @torch.compiler.disable
 def _replaced(rows, replace, q, k, v, options):
     """A UNet's attention to the text that another pack has replaced (IPAdapter): also once for each of the prompts."""
-    def attend(q, k, v, transformer_options):
+    def attend(q, k, v, heads, transformer_options):
         return replace(q, k, v, transformer_options)
 
-    return _split(Call(attend, q, k, v, (), {"transformer_options": options}), "cross", rows)
+    return _split(Call(attend, q, k, v, (options["n_heads"],), {"transformer_options": options}), "cross", rows)
 
 
 def _split(call, kind, rows):
@@ -405,9 +412,19 @@ def _cross(call, streams, rows):
     if pushed:
         positive = positive.weighted(prompt, streams.weights)
     if not streams.negative:
-        return positive()
+        return _seen(positive, streams.sparse)
     negative = call.part(whole, [(prompt + pushed, prompt + pushed + streams.negative)])
-    return _guide(positive(), negative(), streams, call.out_axis, call.features)
+    plus, minus = (_seen(part, streams.sparse) for part in (positive, negative))
+    return _guide(plus, minus, streams, call.out_axis, call.features)
+
+
+def _seen(call, sparse):
+    """What attention to the text answers, whoever computes it; and by what that changes where it is sparser."""
+    answer = call()
+    if sparse is None:
+        return answer
+    q, k, v = call.by_head()
+    return answer + call.laid_out(sparser(q, k, v, call.mask_by_head(), *sparse))
 
 
 def _text(call, streams, rows):

@@ -41,7 +41,7 @@ class Report:
     def planned(self, i, before, after):
         """A link has changed the plan."""
         if (before.needs != after.needs or before.combined != after.combined or before.embed is not after.embed
-                or before.beside != after.beside or before.distilled != after.distilled
+                or before.beside != after.beside or before.distilled != after.distilled or before.sparse != after.sparse
                 or (before.weakened != after.weakened and after.uncond in after.needs)):
             self.acted[i].add(self.step)
         self.asked[i] += len(after.asked - before.asked)

@@ -71,6 +71,13 @@ def blurred(call, here, sigma):
     return call.with_queries(torch.cat([q[:, :, :start], blur.flatten(2, 4), q[:, :, start + size:]], 2))()
 
 
+def tempered(call, here, tau):
+    """The picture looks at more places alike, or at fewer (ERG): what it looks for times `tau`."""
+    own = 0 if here.picture is None else call.queries - here.picture
+    q = call.by_head()[0]
+    return call.with_queries(torch.cat([q[:, :, :own], tau * q[:, :, own:]], 2))()
+
+
 @lru_cache(64)
 def blur_matrix(side, sigma, device, dtype):
     """A Gaussian blur of a line of `side` tokens as a matrix; the line goes on as its mirror image."""
@@ -86,7 +93,8 @@ def blur_matrix(side, sigma, device, dtype):
 
 
 INFINITE = 1000  # tokens: from here on a blur is the mean of each frame
-IN_ATTENTION = {"identity": identity, "blur": blurred}  # by Perturbed.kind; the others, "skip" and "shuffle", are of blocks
+# By Perturbed.kind; the others, "skip" and "shuffle", are of blocks.
+IN_ATTENTION = {"identity": identity, "blur": blurred, "temperature": tempered}
 
 
 @torch.compiler.disable
