@@ -101,7 +101,8 @@ class Evaluation:
             for kind in (Perturbed, Prompt))
         instead = self.negative if uncond_at is not None and not self.moment.skips else None
         if instead is not None and instead is not self.against and not reaches_all(instead):
-            prompts.append((self.label(UNCOND, cond_at, uncond_at), self.against))  # for where the other negative does not reach
+            # For where the other negative does not reach.
+            prompts.append((self.label(UNCOND, cond_at, uncond_at), self.against))
         return perturbed, prompts
 
     def label(self, branch, cond_at, uncond_at):
@@ -179,7 +180,7 @@ class Evaluation:
             if label.branch is not None:
                 self.branches[label.branch] = prediction
             if label.weakened is not None:
-                self.run.weakened[label.weakened] = self.run.weakened.get(label.weakened, False) or label.weakened in labels.done
+                self.run.weakened[label.weakened] = label.weakened in labels.done or self.run.weakened.get(label.weakened)
         return [prediction for label, prediction in zip(labels.labels, out) if label.branch is None]
 
     def fill(self, stand_ins, used, predictions, timestep):
@@ -246,10 +247,9 @@ class Evaluation:
             self.predict(stale, args)
             uncond = self.branches.pop(UNCOND, uncond)
         if uncond is None and self.guided:
-            self.run.say_once(
-                f"The guidance scale is {max(moment.scale for moment in self.moments):g} but {type(self.run.guider).__name__} did not compute a "
-                "negative to guide away from, so the answer is the prompt's own prediction."
-            )
+            scale = max(moment.scale for moment in self.moments)
+            self.run.say_once(f"The guidance scale is {scale:g} but {type(self.run.guider).__name__} did not compute a "
+                              "negative to guide away from, so the answer is the prompt's own prediction.")
         uncond = cond if uncond is None else uncond
         for branch, prediction in self.branches.items():
             if isinstance(branch, Prompt) and not reaches_all(self.run.prompts[branch.key]):

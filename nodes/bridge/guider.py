@@ -48,7 +48,8 @@ def read_scales(guider, streams, step, say_once):
 def number(value, step):
     if isinstance(value, (list, tuple)) and value:  # one for each step
         value = value[min(step, len(value) - 1)]
-    return float(value) if isinstance(value, (float, int, Real)) or (isinstance(value, torch.Tensor) and value.numel() == 1) else None
+    one = value.numel() == 1 if isinstance(value, torch.Tensor) else isinstance(value, Real)
+    return float(value) if one else None
 
 
 def shares_of(scales):

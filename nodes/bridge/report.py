@@ -68,7 +68,8 @@ class Report:
         steps = [link.recipe() for link in run.links]
         setters = [link.name for link, step in zip(run.links, steps) if step.sets is not unchanged]
         if len(setters) > 1:
-            run.say_once(f"{', '.join(setters[:-1])} and {setters[-1]} each set the scale; {setters[-1]} wins, as the last one.")
+            *others, last = setters
+            run.say_once(f"{', '.join(others)} and {last} each set the scale; {last} wins, as the last one.")
         plans = []
         for stream, (scale, share) in enumerate(zip(run.scales, shares_of(run.scales))):
             plan = chain(*(link.recipe() for link in run.links)).plan
@@ -81,7 +82,8 @@ class Report:
         unguided = has_hosts_scale(run.guider) and all(scale == 1 for at_step in scales for scale in at_step)
         idle = [link for link in run.links if unguided and not link.acts_at_1]
         if idle:
-            text += f" Idle at cfg 1: {', '.join(dict.fromkeys(short(link.name) for link in idle))}; what acts there: {self.at_1}."
+            names = ", ".join(dict.fromkeys(short(link.name) for link in idle))
+            text += f" Idle at cfg 1: {names}; what acts there: {self.at_1}."
         log.info("Guidance: %s", text)
         for link in idle:
             tell(link, f"Idle at cfg 1. What acts there: {self.at_1}.")
@@ -92,7 +94,8 @@ class Report:
     def after(self):
         if not self.evaluations:
             return
-        text = f"{self.names()}: {by_stream(self.scales.values())}; {self.rows} rows in {self.calls} calls, {self.promised} planned."
+        text = (f"{self.names()}: {by_stream(self.scales.values())}; {self.rows} rows in {self.calls} calls, {self.promised} "
+                "planned.")
         for link, spared in zip(self.run.links, self.spared):
             if spared and link.saves:
                 text += f" {short(link.name)}: {self.where(spared, 'no negative')}."
@@ -152,7 +155,8 @@ def spans(scales):
     if len(runs) > MOST_SPANS:
         return f"cfg {min(scales):.3g} to {max(scales):.3g}"
     (scale, steps), *others = runs
-    return ", ".join([f"cfg {scale} for {steps} {'step' if steps == 1 else 'steps'}", *(f"{scale} for {steps}" for scale, steps in others)])
+    first = f"cfg {scale} for {steps} {'step' if steps == 1 else 'steps'}"
+    return ", ".join([first, *(f"{scale} for {steps}" for scale, steps in others)])
 
 
 def short(name):
