@@ -28,7 +28,7 @@ def adaptive(measure="norm", threshold=0.02, arm=1.0):
         if stopped is None:
             return moment
         count = int(stopped.sum())
-        return moment.at_scale(1.0) if count == len(stopped) else moment
+        return moment.unguided() if count == len(stopped) else moment
 
     def apply(state):
         nonlocal stopped

@@ -13,6 +13,6 @@ def alternate(every=2, window=ALWAYS):
 
     def limits(moment):
         unguided = int(moment.step) % every != 0 and window.holds(moment)
-        return moment.at_scale(1.0) if unguided else moment
+        return moment.unguided() if unguided else moment
 
     return Step(limits=limits)

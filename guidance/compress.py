@@ -22,13 +22,16 @@ def compress(share=0.6, power=1.0, reuse=1.0):
 
     def asks(moment):
         nonlocal found
+        if moment.scale == 1:
+            found = False
+            return moment
         weak = {branch for branch in moment.asked if isinstance(branch, Weak)}
         if moment.skips and not weak:
             return moment
         steps = len(moment.timeline.sigmas) - 1
         reused = found and int(moment.step) not in guided_steps(steps, share, power)
-        found = moment.scale != 1
-        return replace(moment, skip=True, asked=moment.asked - weak) if reused and found else moment
+        found = True
+        return replace(moment, skip=True, asked=moment.asked - weak) if reused else moment
 
     def apply(state):
         nonlocal found, last

@@ -189,6 +189,10 @@ class Moment:
         """This scale for the whole latent: of several streams, each keeps its share of the guidance."""
         return self.at_scale(1 + (scale - 1) * self.share if self.share != 1 else scale)
 
+    def unguided(self) -> "Moment":
+        """Cond alone, whatever the scale was. Some samplers read uncond itself, at any scale: for them it is cond too."""
+        return replace(self.at_scale(1.0), skip=True)
+
     def ask(self, *branches: Branch) -> "Moment":
         return replace(self, asked=self.asked | set(branches))
 

@@ -40,4 +40,4 @@ ALWAYS = Window()
 
 def interval(window=Window(5.42, 0.28, "sigma")):
     """Guidance in the window; outside it the scale is 1, so that only cond is computed."""
-    return Step(limits=lambda moment: moment if window.holds(moment) else moment.at_scale(1.0))
+    return Step(limits=lambda moment: moment if window.holds(moment) else moment.unguided())

@@ -23,7 +23,7 @@ def cfg_zero_star(strength=1.0, zero_steps=0):
         return moment.step < zero_steps and moment.space.alpha(moment.timeline.sigmas[0]) < PURE
 
     def limits(moment):
-        return moment.at_scale(1.0) if still(moment) else moment  # uncond would not be used
+        return moment.unguided() if still(moment) else moment  # uncond would not be used
 
     def apply(state):
         if still(state.moment):

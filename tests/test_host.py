@@ -130,7 +130,8 @@ def test_cfgpp_is_as_strong_with_every_sampler_as_with_the_first_order_one_of_it
 
 @pytest.mark.parametrize("spend", ["first", "even"])
 @pytest.mark.parametrize("sampler, evaluations", [("euler", 8), ("heun", 15), ("heunpp2", 21), ("dpmpp_sde", 15),
-                                                  ("seeds_3", 22), ("dpm_fast", 8)])
+                                                  ("seeds_3", 22), ("dpm_fast", 8), ("euler_cfg_pp", 8),
+                                                  ("dpmpp_2s_ancestral_cfg_pp", 15)])
 def test_a_row_budget_holds_with_every_sampler(sampler, evaluations, spend, model):
     counter = Counter(node(Budget, model, rows=evaluations + 3, spend=spend))
     sample(counter.model, sampler=sampler, steps=8, size=8)
@@ -338,6 +339,16 @@ def test_an_extra_negative_out_of_its_range_is_not_there(model):
 def test_a_missing_negative_does_not_break_samplers_that_read_it(model):
     guided = attach(model, "nothing", Step)
     close(guided_by(basic_guider(guided), sampler="euler_cfg_pp"), guided_by(basic_guider(model), sampler="euler"), 1e-5)
+
+
+@pytest.mark.parametrize("strategy", [(CFG, {"end": 0.0}), (Budget, {"rows": 6})], ids=["interval", "budget"])
+@pytest.mark.parametrize("sampler", ["euler", "dpmpp_2m"])
+def test_what_is_unguided_is_so_for_samplers_that_read_the_negative(sampler, strategy, model):
+    """0.16 off before, in 12 rows: at cfg 1 such a sampler renoises with the negative all the same."""
+    counter = Counter(node(strategy[0], model, **strategy[1]))
+    answer = sample(counter.model, sampler=f"{sampler}_cfg_pp", cfg=1.5)
+    close(answer, guided_by(basic_guider(attach(model, "nothing", Step)), sampler=f"{sampler}_cfg_pp"), 1e-5)
+    assert counter.rows == 6
 
 
 def regional():

@@ -64,6 +64,13 @@ def test_autoguidance_is_cfg_with_the_weak_model_in_the_place_of_the_negative(ki
     far(guided, sample(model, cfg=2.1, batch=batch))
 
 
+def test_a_sampler_that_reads_the_negative_reads_the_weak_model(model, weak):
+    ours = Counter(node(Autoguidance, model, weak_model=weak))
+    how = dict(cfg=0.8, sampler="euler_cfg_pp")
+    close(sample(ours.model, **how), sample(by_hand(model, weak), **how))
+    assert ours.rows == 6  # 12 before, for a negative that only the sampler saw
+
+
 @pytest.mark.parametrize(
     "cfg, share, rows, weak_rows",
     [(2.1, 1.0, 6, 6), (2.1, 0.5, 12, 6), (2.1, 0.0, 12, 0), (1.0, 1.0, 6, 0), (1.0, 0.5, 6, 0)],

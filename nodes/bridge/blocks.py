@@ -95,7 +95,8 @@ KINDS = {  # by the network's class, and where it is defined
     "qwen_image.model.QwenImageTransformer2DModel": Kind(
         (("double", "transformer_blocks", (("encoder_hidden_states", 1), ("hidden_states", 0)), 0),)),
     "lumina.model.NextDiT": Kind((("double", "layers", X, None),)),
-    "krea2.model.SingleStreamDiT": Kind((("single", "blocks", X, None),), patch=lambda network: (1, network.patch, network.patch)),
+    "krea2.model.SingleStreamDiT": Kind(
+        (("single", "blocks", X, None),), patch=lambda network: (1, network.patch, network.patch)),
     "ideogram4.model.Ideogram4Transformer2DModel": Kind((("single", "layers", X, None),), patch=lambda network: (1, 1, 1)),
     "aura.mmdit.MMDiT": Kind(
         (("double", "double_layers", (("c", 0), ("x", 1)), 0), ("single", "single_layers", (("cx", 0),), None)), rotary=False),
@@ -115,9 +116,9 @@ def unet(network):
             names = tuple(f"{part}.{number}.{i}" for i in range(len(transformers)))
             if type(module).__name__ in ON_THE_WAY:
                 blocks.append(Block("", names, module))
-            blocks += [Block(name, (name,), transformer, attention=("attn1",)) for name, transformer in zip(names, transformers)]
-            # Of video models: these look along time.
-            blocks += [Block("", (name,), along, (), attention=("attn1",)) for name, along in zip(names, getattr(module, "time_stack", []))]
+            blocks += [Block(name, (name,), block, attention=("attn1",)) for name, block in zip(names, transformers)]
+            along_time = getattr(module, "time_stack", [])  # of video models
+            blocks += [Block("", (name,), block, (), attention=("attn1",)) for name, block in zip(names, along_time)]
     return Anatomy(blocks, (1, 1, 1), restores=False)
 
 

@@ -40,6 +40,7 @@ class Evaluation:
         self.states: list[State] = []
         self.branches, self.edited = {}, {}
         self.unguided = False  # whether even what guidance starts from is the prompt
+        self.left_out = None  # in the place of a negative's prediction that is left out, for whoever reads one
 
     @property
     def moment(self):
@@ -75,11 +76,16 @@ class Evaluation:
         if self.against is None and uncond_at is not None:
             self.against = conds[uncond_at]
         used = [self.edit(cond) for cond in conds]
+        spared = self.moment.skips and len(conds) == 2 and None not in (cond_at, uncond_at)
+        if spared:  # some samplers have it computed at any scale
+            used[uncond_at] = None
         perturbed, prompts = self.added(cond_at, uncond_at) if first else ([], [])
         entries = arranged(used, perturbed, prompts, cond_at, uncond_at, self.moment.weakened)
         own = self.compute(executor, entries, self.x, timestep, model_options)
         if stand_ins:
             own = self.fill(stand_ins, used, own, timestep)
+        if spared:
+            self.left_out = own[uncond_at]
         if self.cond is None and cond_at is not None:
             self.cond = own[cond_at]
         if self.uncond is None and uncond_at is not None:
@@ -93,9 +99,10 @@ class Evaluation:
         perturbed, prompts = (
             [(self.label(branch, *places), self.entry(branch)) for branch in wanted if isinstance(branch, kind)]
             for kind in (Perturbed, Prompt))
-        instead = self.negative if uncond_at is not None else None
+        instead = self.negative if uncond_at is not None and not self.moment.skips else None
         if instead is not None and instead is not self.against and not reaches_all(instead):
-            prompts.append((self.label(UNCOND, cond_at, uncond_at), self.against))  # for where the other negative does not reach
+            # For where the other negative does not reach.
+            prompts.append((self.label(UNCOND, cond_at, uncond_at), self.against))
         return perturbed, prompts
 
     def label(self, branch, cond_at, uncond_at):
@@ -173,7 +180,7 @@ class Evaluation:
             if label.branch is not None:
                 self.branches[label.branch] = prediction
             if label.weakened is not None:
-                self.run.weakened[label.weakened] = self.run.weakened.get(label.weakened, False) or label.weakened in labels.done
+                self.run.weakened[label.weakened] = label.weakened in labels.done or self.run.weakened.get(label.weakened)
         return [prediction for label, prediction in zip(labels.labels, out) if label.branch is None]
 
     def fill(self, stand_ins, used, predictions, timestep):
@@ -207,8 +214,9 @@ class Evaluation:
             self.states = [replace(state, denoised=stream.float())
                            for state, stream in zip(self.states, self.streams(denoised))]
         self.edit_states("apply", links)
-        answers = [state.denoised.to(denoised.dtype) for state in self.states]
-        return answers[0] if len(answers) == 1 else comfy.utils.pack_latents(answers)[0]
+        if self.left_out is not None:
+            self.left_out.copy_(self.packed([state.uncond for state in self.states]))
+        return self.packed([state.denoised.to(denoised.dtype) for state in self.states])
 
     def edit_states(self, part, links):
         """What these links do to the states of the streams in one part of their steps."""
@@ -239,10 +247,9 @@ class Evaluation:
             self.predict(stale, args)
             uncond = self.branches.pop(UNCOND, uncond)
         if uncond is None and self.guided:
-            self.run.say_once(
-                f"The guidance scale is {max(moment.scale for moment in self.moments):g} but {type(self.run.guider).__name__} did not compute a "
-                "negative to guide away from, so the answer is the prompt's own prediction."
-            )
+            scale = max(moment.scale for moment in self.moments)
+            self.run.say_once(f"The guidance scale is {scale:g} but {type(self.run.guider).__name__} did not compute a "
+                              "negative to guide away from, so the answer is the prompt's own prediction.")
         uncond = cond if uncond is None else uncond
         for branch, prediction in self.branches.items():
             if isinstance(branch, Prompt) and not reaches_all(self.run.prompts[branch.key]):
@@ -276,12 +283,14 @@ class Evaluation:
             return self.moments
         if isclose(told, self.moment.combined, rel_tol=1e-6) and not self.run.overwritten():
             return self.moments
-        if self.moment.rescaled and not self.moment.skip:
+        if self.moment.rescaled and self.moment.combined == self.moment.scale:
             self.run.say_once(f"The chain chose the scale {self.moment.combined:g}, but {type(self.run.guider).__name__} or "
                               f"another node guides at {told:g}; what was told last counts.")
         # What to ask for may depend on it, so this is planned again.
         moments = Evaluation(self.run, self.run.plan(self.moment.sigma, float(told)), self.x).moments
-        return [replace(moment, scale=float(told), skip=False) for moment in moments]
+        moments = [replace(moment, scale=float(told), skip=self.left_out is not None) for moment in moments]
+        self.run.report.in_force(moments)
+        return moments
 
     def predict(self, branches, args):
         """A forward of their own, for branches that the guider's batches could not carry."""
@@ -297,3 +306,6 @@ class Evaluation:
     def streams(self, tensor):
         shapes = self.run.shapes
         return [tensor] if len(shapes) == 1 else comfy.utils.unpack_latents(tensor, shapes)
+
+    def packed(self, streams):
+        return streams[0] if len(streams) == 1 else comfy.utils.pack_latents(streams)[0]

@@ -24,6 +24,11 @@ def has_scale_pair(guider):
     return hasattr(guider, "video_cfg") and hasattr(guider, "audio_cfg")
 
 
+def has_hosts_scale(guider):
+    """Whether it guides as one of the host's does, so at the scale that its attributes say."""
+    return type(guider).predict_noise.__module__.startswith("comfy")
+
+
 def read_scales(guider, streams, step, say_once):
     """The scale of each stream of the latent. Of DualCFGGuider's two, that of the pair which the host's hooks see."""
     if has_scale_pair(guider):
@@ -43,7 +48,8 @@ def read_scales(guider, streams, step, say_once):
 def number(value, step):
     if isinstance(value, (list, tuple)) and value:  # one for each step
         value = value[min(step, len(value) - 1)]
-    return float(value) if isinstance(value, (float, int, Real)) or (isinstance(value, torch.Tensor) and value.numel() == 1) else None
+    one = value.numel() == 1 if isinstance(value, torch.Tensor) else isinstance(value, Real)
+    return float(value) if one else None
 
 
 def shares_of(scales):

@@ -125,6 +125,8 @@ def nothing():
 def predict_noise(executor, x, timestep, model_options={}, seed=None):
     run = model_options.get(RUN)
     if run is None:
+        if RUN in executor.class_obj.model_options:
+            executor.class_obj.model_options[RUN].passed_over()
         return executor(x, timestep, model_options, seed)
     with run.evaluating(x, timestep) as evaluation:
         denoised = executor(x, timestep, evaluation.told(model_options), seed)

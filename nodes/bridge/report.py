@@ -7,7 +7,7 @@ from itertools import groupby
 from ...guidance.core import chain, unchanged
 from .blocks import anatomy_of
 from .distilled import takes_scale
-from .guider import shares_of
+from .guider import has_hosts_scale, shares_of
 from .joined import form_of
 from .page import harmless, page
 
@@ -31,8 +31,12 @@ class Report:
     # ------------------------------------------------------------------------------------------------ while it runs
 
     def begun(self, step, moments):
-        self.step, self.scales[step] = step, [moment.combined for moment in moments]
+        self.step = step
+        self.in_force(moments)
         self.evaluations += 1
+
+    def in_force(self, moments):
+        self.scales[self.step] = [moment.combined for moment in moments]
 
     def planned(self, i, before, after):
         """A link has changed the plan."""
@@ -64,7 +68,8 @@ class Report:
         steps = [link.recipe() for link in run.links]
         setters = [link.name for link, step in zip(run.links, steps) if step.sets is not unchanged]
         if len(setters) > 1:
-            run.say_once(f"{', '.join(setters[:-1])} and {setters[-1]} each set the scale; {setters[-1]} wins, as the last one.")
+            *others, last = setters
+            run.say_once(f"{', '.join(others)} and {last} each set the scale; {last} wins, as the last one.")
         plans = []
         for stream, (scale, share) in enumerate(zip(run.scales, shares_of(run.scales))):
             plan = chain(*(link.recipe() for link in run.links)).plan
@@ -73,7 +78,8 @@ class Report:
         self.promised = sum(1 + len(frozenset().union(*(moment.needs for moment in moments))) for moments in steps)
         scales = [[moment.combined for moment in moments] for moments in steps]
         text = f"{self.names()}: {by_stream(scales)}; {self.steps} steps, {self.promised} rows planned."
-        idle = self.unguided() if is_1(scales) else []
+        # A guider of another pack may have scales that nobody can read beforehand.
+        idle = self.unguided() if has_hosts_scale(run.guider) and is_1(scales) else []
         text += self.of_idle(idle)
         log.info("Guidance: %s", text)
         for link in idle:
@@ -84,7 +90,8 @@ class Report:
     def after(self):
         if not self.evaluations:
             return
-        text = f"{self.names()}: {by_stream(self.scales.values())}; {self.rows} rows in {self.calls} calls, {self.promised} planned."
+        text = (f"{self.names()}: {by_stream(self.scales.values())}; {self.rows} rows in {self.calls} calls, {self.promised} "
+                "planned.")
         for link, spared in zip(self.run.links, self.spared):
             if spared and link.saves:
                 text += f" {short(link.name)}: {self.where(spared, 'no negative')}."
@@ -167,7 +174,8 @@ def spans(scales):
     if len(runs) > MOST_SPANS:
         return f"cfg {min(scales):.3g} to {max(scales):.3g}"
     (scale, steps), *others = runs
-    return ", ".join([f"cfg {scale} for {steps} {'step' if steps == 1 else 'steps'}", *(f"{scale} for {steps}" for scale, steps in others)])
+    first = f"cfg {scale} for {steps} {'step' if steps == 1 else 'steps'}"
+    return ", ".join([first, *(f"{scale} for {steps}" for scale, steps in others)])
 
 
 def short(name):

@@ -71,8 +71,8 @@ class Run:
         self.report.after()
         for act, happened in self.weakened.items():
             if not happened:
-                self.say_once(f"Weakening the model had no effect: none of the layers {', '.join(act.layers)} was met, so another "
-                              "pack has replaced them or the attention override.")
+                self.say_once(f"Weakening the model had no effect: none of the layers {', '.join(act.layers)} was met, so "
+                              "another pack has replaced them or the attention override.")
         comfy.sampler_helpers.cleanup_models(self.prompts, [])
 
     def brought(self):
@@ -221,6 +221,12 @@ class Run:
         for pieces in self.pieces.values():
             args["denoised"] = evaluation.advance(pieces, args)
         return args["denoised"]
+
+    def passed_over(self):
+        """The sampler asks for a prediction without the model's options, and so without the chain."""
+        self.report.evaluations += 1
+        self.say_once(f"The sampler asks {type(self.guider).__name__} for some predictions without the model's options, as if "
+                      "it had no chain, so these are not guided by it.")
 
     def called(self, x):
         """The network is called with these rows."""

@@ -36,8 +36,8 @@ class Here(NamedTuple):
 def identity(call, here, _):
     """Each token of the picture sees only itself (PAG), and the text where that is in the same attention."""
     if here.picture is None and call.queries != call.keys:
-        raise ValueError(f"Attention cannot be weakened in layer {here.layer}, where another node merges tokens ({call.queries} "
-                         f"look and {call.keys} are looked at): choose other layers, or leave that node out.")
+        raise ValueError(f"Attention cannot be weakened in layer {here.layer}, where another node merges tokens "
+                         f"({call.queries} look and {call.keys} are looked at): choose other layers, or leave that node out.")
     picture = call.queries if here.picture is None else here.picture
     words, own = call.keys - picture, call.queries - picture
     if words == 0:
@@ -63,7 +63,8 @@ def blurred(call, here, sigma):
     """Neighbours in the picture look for the same (SEG): queries blurred over rows and columns, by `sigma` tokens."""
     picture, size = call.queries if here.picture is None else here.picture, prod(here.grid)
     if size > picture:
-        raise ValueError(f"Queries cannot be blurred in layer {here.layer}: which of its {picture} tokens are neighbours is not known.")
+        raise ValueError(f"Queries cannot be blurred in layer {here.layer}: which of its {picture} tokens are neighbours is "
+                         "not known.")
     start, (_, rows, columns) = call.queries - picture, here.grid
     q = call.by_head()[0]
     down, across = (blur_matrix(side, sigma, q.device, q.dtype) for side in (rows, columns))
@@ -88,7 +89,8 @@ def blur_matrix(side, sigma, device, dtype):
     weights = torch.exp(-0.5 * (offsets / max(sigma, 1e-6)) ** 2)
     period = max(2 * side - 2, 1)
     places = (torch.arange(side)[:, None] + offsets) % period
-    matrix = torch.zeros(side, side).scatter_add_(1, torch.minimum(places, period - places) % side, (weights / weights.sum()).expand(side, -1))
+    mirrored = torch.minimum(places, period - places) % side
+    matrix = torch.zeros(side, side).scatter_add_(1, mirrored, (weights / weights.sum()).expand(side, -1))
     return matrix.to(device, dtype)
 
 
@@ -144,7 +146,8 @@ class Weakened:
         """Of each entry, where the one stands whose answer of a block it has: itself, or what it copies. None: it has no
         answer, and stays what it is. inside, acts: what weakens each in the block, and as this block."""
         self.apart.update(entry for entry, act in zip(self.entries, inside) if act is not None)
-        shared = [self.shares and twin in self.entries and entry not in self.apart for entry, twin in zip(self.entries, self.twins)]
+        shared = [self.shares and twin in self.entries and entry not in self.apart
+                  for entry, twin in zip(self.entries, self.twins)]
         sources = [self.entries.index(twin) if share else place for place, (twin, share) in enumerate(zip(self.twins, shared))]
         return [None if act is not None and act.kind == "skip" else source for act, source in zip(acts, sources)]
 
