@@ -13,6 +13,7 @@ from .cfgpp import cfgpp
 from .classifier import classifier
 from .compress import compress
 from .core import UNCOND, Branch, Moment, Perturbed, Prompt, Recipe, State, Step, Timeline, chain, guide
+from .fbg import fbg
 from .fdg import fdg
 from .fresca import fresca
 from .interval import ALWAYS, Window, interval
@@ -26,10 +27,14 @@ from .perp import perp_cfg
 from .perp_neg import perp_neg
 from .power_law import power_law
 from .push_away import push_away
+from .rect_cfgpp import rect_cfgpp
 from .renorm import renorm
 from .rescale import rescale
 from .schedule import Schedule, ScheduleError, parse
 from .skimmed import skimmed_cfg
+from .smc import smc_cfg
+from .swg import swg
 from .tcfg import tcfg
 from .threshold import dynamic_threshold
+from .tsg import tsg
 from .zero_star import cfg_zero_star

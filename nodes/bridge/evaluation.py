@@ -8,11 +8,13 @@ import comfy.samplers
 import comfy.utils
 import torch
 
-from ...guidance.core import UNCOND, Perturbed, Prompt, State, Weak, begin
-from .guider import active, coverage, embedded, has_scale_pair, is_prompt, negative_of, reaches_all
+from ...guidance.core import UNCOND, Ahead, Cropped, Mistimed, Perturbed, Prompt, State, Weak, begin
+from .guider import active, coverage, embedded, has_scale_pair, is_prompt, negative_of, reaches_all, without
 from .joined import JOINED, Nag, beside, join, together
 from .rows import Label, Labels, arranged, labelled
+from .seen import CROPPED, sees_all
 
+OF_THE_PROMPT = (Perturbed, Mistimed, Cropped)  # the branches that are of the guider's prompt, at its x
 RUN = "guidance_run"  # in model_options: the run that they belong to; without one, a batch is left as it is
 
 
@@ -83,7 +85,7 @@ class Evaluation:
         """Our entries of a batch: those that other packs should take for its cond, and those for its uncond."""
         perturbed, prompts = [], []
         for branch in self.wanted():
-            if isinstance(branch, Perturbed):
+            if isinstance(branch, OF_THE_PROMPT):
                 perturbed.append((Label(cond_at or 0, branch), self.entry(branch)))
             elif isinstance(branch, Prompt):
                 prompts.append((Label(1 if uncond_at is None else uncond_at, branch), self.entry(branch)))
@@ -94,19 +96,29 @@ class Evaluation:
 
     def wanted(self):
         """The branches to compute beside the guider's own predictions."""
-        return [branch for branch in self.moment.asked if branch != UNCOND and self.in_range(branch)]
+        return [branch for branch in self.moment.asked if branch != UNCOND and self.in_range(branch)
+                and not (isinstance(branch, Cropped) and sees_all(branch, self.run.shapes))]
 
     def entry(self, branch):
-        """The conditioning of a branch: a prompt's own, or for a perturbed model a copy of the cond that it perturbs."""
+        """The conditioning of a branch: a prompt's own, or a copy of the cond that it perturbs."""
         if isinstance(branch, Prompt):
             return self.run.prompts[branch.key]
         if branch == UNCOND:
             return self.edit(negative_of(self.run.guider))
         base = self.base if self.base is not None else self.run.guider.conds.get("positive") or []
-        # Step caches remember predictions by uuid: ours differs from the entry's it copies, and stays for the run.
+        entries = self.copied(self.edit(base), branch)
+        if isinstance(branch, Cropped):
+            if any({"control", "gligen"} & entry.keys() for entry in entries):
+                self.run.say_once("Sliding windows see the picture without ControlNets and GLIGEN, which only know the whole.")
+            return [{**without(entry, "control", "gligen"), CROPPED: branch} for entry in entries]
+        return entries
+
+    def copied(self, cond, branch):
+        """A conditioning with uuids of its own. Step caches remember predictions by them: ours differ from those of the
+        entries that they copy, and stay for the run."""
         return [
-            {**entry, "uuid": self.run.uuids.setdefault((branch, entry.get("uuid")), uuid.uuid4())}
-            for entry in self.edit(base)
+            {**entry, "uuid": self.run.uuids.setdefault((branch.lasting, entry.get("uuid")), uuid.uuid4())}
+            for entry in cond
         ]
 
     def edit(self, cond):
@@ -215,7 +227,7 @@ class Evaluation:
         self.moments = self.in_force(args)
         if self.base is None or (base is not None and base is not self.base):
             # What is perturbed is not what was batched.
-            self.base, self.branches = base, {b: p for b, p in self.branches.items() if not isinstance(b, Perturbed)}
+            self.base, self.branches = base, {b: p for b, p in self.branches.items() if not isinstance(b, OF_THE_PROMPT)}
         stale = [branch for branch in self.wanted() if branch not in self.branches]
         negative = negative_of(self.run.guider)
         if uncond is None and UNCOND in self.moment.asked and negative and active(negative, self.moment.sigma):
@@ -262,10 +274,29 @@ class Evaluation:
         for branch in branches:
             if isinstance(branch, Weak):
                 self.branches[branch] = self.run.weak[branch.key].predict(self.base, x, sigma)
-        ours = [branch for branch in branches if not isinstance(branch, Weak)]
+        for level in {branch.sigma for branch in branches if isinstance(branch, Ahead)}:
+            self.look_ahead(level, args, options)
+        ours = [branch for branch in branches if not isinstance(branch, (Weak, Ahead))]
         if ours:
-            entries = [(Label(0 if isinstance(branch, Perturbed) else 1, branch), self.entry(branch)) for branch in ours]
+            entries = [(Label(0 if isinstance(branch, OF_THE_PROMPT) else 1, branch), self.entry(branch)) for branch in ours]
             self.compute(comfy.samplers.calc_cond_batch, entries, x, sigma, options)
+
+    def look_ahead(self, sigma, args, options):
+        """The predictions with the prompt and without it where the prompt's own leads to at a noise level. Where one of
+        them is not in force, or does not reach, there is nothing to guide by."""
+        x, cond, negative = args["input"], args["cond_denoised"], args.get("empty_cond", negative_of(self.run.guider))
+        prompt, uncond = self.edit(self.base), self.edit(negative)
+        if not prompt or not uncond or not active(prompt, sigma) or not active(uncond, sigma):
+            return
+        with_it, without_it = (Ahead(sigma, is_prompt) for is_prompt in (True, False))
+        there = x + (x - cond) * ((sigma - self.moment.sigma) / self.moment.sigma)
+        timestep = torch.full_like(args["sigma"], sigma)
+        self.compute(comfy.samplers.calc_cond_batch, [
+            (Label(0, with_it), self.copied(prompt, with_it)), (Label(1, without_it), self.copied(uncond, without_it)),
+        ], there, timestep, options)
+        if not reaches_all(uncond):
+            covered = coverage(uncond, there, timestep)
+            self.branches[without_it] = torch.where(covered, self.branches[without_it], self.branches[with_it])
 
     def streams(self, tensor):
         shapes = self.run.shapes

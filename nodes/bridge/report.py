@@ -23,19 +23,19 @@ class Report:
         self.acted: list[set[int]] = [set() for _ in run.links]  # the steps at which each link changed something
         self.spared: list[set[int]] = [set() for _ in run.links]  # the steps at which each took the negative out
         self.asked = [0] * len(run.links)  # the rows that each asked for
-        self.evaluations = self.rows = self.calls = 0
+        self.evaluations = self.rows = self.calls = self.due = 0  # due: calls where nothing has to be split
 
     # ------------------------------------------------------------------------------------------------ while it runs
 
     def begun(self, step, moment):
         self.step, self.scales[step] = step, moment.combined
-        self.evaluations += 1
+        self.evaluations, self.due = self.evaluations + 1, self.due + moment.calls
 
     def planned(self, i, before, after):
         """A link has changed the plan."""
         if before.needs != after.needs or before.combined != after.combined or before.embed is not after.embed or before.beside != after.beside:
             self.acted[i].add(self.step)
-        self.asked[i] += len(after.asked - before.asked)
+        self.asked[i] += sum(branch.rows for branch in after.asked - before.asked)
         if after.uncond not in after.needs and before.uncond in before.needs:
             self.spared[i].add(self.step)
 
@@ -78,7 +78,7 @@ class Report:
         for link, spared in zip(self.run.links, self.spared):
             if spared and link.saves:
                 text += f" {short(link.name)}: {self.where(spared, 'no negative')}."
-        if self.calls > self.evaluations and "context_handler" not in self.run.guider.model_options:
+        if self.calls > self.due and "context_handler" not in self.run.guider.model_options:
             text += " The host could not put all rows into one call (prompts of unequal length, or memory)."
         log.info("Guidance: %s", text)
         for i, link in enumerate(self.run.links):
