@@ -113,8 +113,9 @@ class Cropped(Branch):
         """(where it starts, how long it is) of each window along a side; together they cover it."""
         unit = 8 if side >= 64 else 2  # what networks halve and patch
         size = min(ceil(self.share * side / unit) * unit, side)
-        starts = [(side - size) * i // (self.count - 1) // unit * unit for i in range(self.count - 1)]
-        return [(start, size) for start in [*starts, side - size]]
+        even = [(side - size) * i // (self.count - 1) for i in range(self.count)]
+        aligned = [*(start // unit * unit for start in even[:-1]), even[-1]]
+        return [(start, size) for start in (aligned if aligned[-1] - aligned[-2] <= size else even)]
 
 
 @dataclass(frozen=True)

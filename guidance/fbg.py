@@ -27,14 +27,14 @@ def fbg(pi=0.999, t0=0.556, t1=0.429, largest=10.0, window=ALWAYS):
     memory = Memory()
 
     def on(moment):
-        return pi < 1 and at(largest, moment) > moment.scale and window.holds(moment)
+        return pi < 1 and at(largest, moment) > moment.scale and moment.sigma > 0 and window.holds(moment)
 
     def asks(moment):
         return moment.ask(UNCOND) if on(moment) else moment
 
     def apply(state):
         moment = state.moment
-        if not on(moment):
+        if not on(moment) or moment.skips:
             memory.keep(moment, None)
             return state
         between = moment.step % 1 != 0 and memory.kept(moment)  # of two steps: the path is not there yet
@@ -71,8 +71,10 @@ def level(space, sigma):
 
 def narrowing(space, sigma, sigma_next):
     """(noise level after a step, its share of the one before, variance of a random step there)"""
-    after = level(space, sigma_next)
-    share = after / level(space, sigma)
+    before, after = level(space, sigma), level(space, sigma_next)
+    if before == 0 or after == inf:  # of a run that adds noise
+        return 0.0, 1.0, 0.0
+    share = after / before
     return after, share, (1 - share**2) * after**2
 
 

@@ -3,14 +3,13 @@
 from random import Random
 
 from .core import Mistimed, Step
-from .interval import Window
+from .interval import ALWAYS
 from .schedule import at
 
-EARLY = Window(0.0, 0.6)  # the paper's for Stable Diffusion
 EDGE = 0.01  # the nearest that the time which is told comes to an end of the run
 
 
-def tsg(scale=3.0, spread=0.1, power=0.25, seed=0, window=EARLY):
+def tsg(scale=1.5, spread=0.1, power=1.0, seed=0, window=ALWAYS):
     """Away from the prediction of a network that is told a wrong time: + scale * (cond - mistimed).
 
     scale: 0 is off and costs nothing; the paper's w is scale + 1. A number or a Schedule.

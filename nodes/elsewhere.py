@@ -21,12 +21,11 @@ class TSG(Strategy):
     aliases = ["tsg", "time step guidance", "timestep guidance", "TimeStepGuidance", "without negative", "turbo", "distilled"]
     recipe = staticmethod(guidance.tsg)
     when = window("Guide")
-    when[1].default = 0.6
     inputs = [
-        number("scale", 3.0, -100.0, 100.0, "How strongly to guide. 3 is the paper's for Stable Diffusion without CFG; with "
-               "CFG lower both. 0 is off and costs nothing."),
+        number("scale", 1.5, -100.0, 100.0, "How strongly to guide. 1.5 is the paper's for DiT, and 3 for Stable Diffusion. 0 is "
+               "off and costs nothing."),
         number("spread", 0.1, 0.0, 1.0, "How far from the right time, as a share of the run. 0 is off."),
-        io.Float.Input("power", default=0.25, min=0.0, max=4.0, step=0.05, display_name="power (less at the end)",
+        io.Float.Input("power", default=1.0, min=0.0, max=4.0, step=0.05, display_name="power (less at the end)",
                        tooltip="The larger, the less the time is moved towards the end of the run. 0 is the same throughout."),
         io.Int.Input("seed", default=0, min=0, max=2**32 - 1, tooltip="Of the wrong times, one for each step."),
         *when,

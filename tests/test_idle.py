@@ -28,6 +28,7 @@ STRATEGIES = {
     "classifier": (partial(g.classifier, lambda latents, sigma: latents.flatten(1).sum(1)), True),
     "compress": (g.compress, False),
     "dynamic_threshold": (g.dynamic_threshold, False),
+    "fbg": (g.fbg, True),
     "fdg": (g.fdg, False),
     "fresca": (g.fresca, False),
     "interval": (g.interval, False),
@@ -41,10 +42,14 @@ STRATEGIES = {
     "perp_neg": (partial(g.perp_neg, "n"), True),
     "power_law": (g.power_law, False),
     "push_away": (partial(g.push_away, "p"), True),
+    "rect_cfgpp": (g.rect_cfgpp, False),
     "renorm": (g.renorm, False),
     "rescale": (g.rescale, False),
     "skimmed_cfg": (g.skimmed_cfg, False),
+    "smc_cfg": (g.smc_cfg, False),
+    "swg": (g.swg, True),
     "tcfg": (g.tcfg, False),
+    "tsg": (g.tsg, True),
 }
 # Settings that act where the defaults do not.
 ACTIVE = {
