@@ -22,7 +22,7 @@ class TSG(Strategy):
     recipe = staticmethod(guidance.tsg)
     when = window("Guide")
     inputs = [
-        number("scale", 1.5, -100.0, 100.0, "How strongly to guide. 1.5 is the paper's for DiT, and 3 for Stable Diffusion. 0 is "
+        number("scale", 1.5, -100.0, 100.0, "How strongly to guide. 1.5 is the paper's for DiT, 3 for Stable Diffusion. 0 is "
                "off and costs nothing."),
         number("spread", 0.1, 0.0, 1.0, "How far from the right time, as a share of the run. 0 is off."),
         io.Float.Input("power", default=1.0, min=0.0, max=4.0, step=0.05, display_name="power (less at the end)",
