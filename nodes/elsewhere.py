@@ -74,9 +74,9 @@ class SWG(Strategy):
                "is off and costs nothing."),
         io.Float.Input("size", default=0.625, min=0.1, max=1.0, step=0.005, round=0.0001, display_name="size of a window",
                        tooltip="As a share of each side. 0.625 is the paper's. 1 is the whole picture, and off."),
-        io.Int.Input("count", default=2, min=2, max=8, display_name="windows along each side",
+        io.Int.Input("count", default=2, min=2, max=8, display_name="count (along each side)",
                      tooltip="So many rows, and as many columns, of windows. count times size has to be 1 or more."),
-        io.Boolean.Input("masked", default=True, display_name="only where windows overlap", tooltip="As the paper's M-SWG."),
+        io.Boolean.Input("masked", default=True, display_name="masked (overlaps only)", tooltip="As the paper's M-SWG."),
         *when,
     ]
 
