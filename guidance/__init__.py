@@ -13,6 +13,7 @@ from .cfgpp import cfgpp
 from .classifier import classifier
 from .compress import compress
 from .core import UNCOND, Branch, Moment, Perturbed, Prompt, Recipe, State, Step, Timeline, chain, guide
+from .distilled import distilled
 from .fbg import fbg
 from .fdg import fdg
 from .fresca import fresca
@@ -31,10 +32,14 @@ from .rect_cfgpp import rect_cfgpp
 from .renorm import renorm
 from .rescale import rescale
 from .schedule import Schedule, ScheduleError, parse
+from .seg import seg
 from .skimmed import skimmed_cfg
+from .skip_layers import skip_layers, skip_layers_in_uncond
 from .smc import smc_cfg
+from .streams import stream_cfg
 from .swg import swg
 from .tcfg import tcfg
 from .threshold import dynamic_threshold
+from .tpg import tpg
 from .tsg import tsg
 from .zero_star import cfg_zero_star

@@ -48,10 +48,20 @@ class Prompt(Branch):
 
 @dataclass(frozen=True)
 class Perturbed(Branch):
-    """The prediction for the prompt by a model whose attention is weakened in some layers."""
+    """The prediction for the prompt by a model that is weakened in some layers.
+
+    kind: "identity" (the picture's attention to itself sees only its own place), "blur" (of what it looks for, over
+    `amount` tokens), "skip" (the layers are left out), "shuffle" (a share of `amount` of the tokens, by `seed`).
+    """
 
     kind: str
-    layers: frozenset[str]
+    layers: tuple[str, ...]
+    amount: float = 0.0
+    seed: int = 0
+
+    @property
+    def lasting(self):
+        return replace(self, seed=0, layers=()) if self.seed else self  # each step draws by another seed
 
 
 @dataclass(frozen=True)
@@ -185,12 +195,12 @@ class Timeline:
         falls, pairs = self.sigmas[0] >= self.sigmas[-1], list(zip(self.sigmas, self.sigmas[1:]))
         return any((a <= b) if falls else (a >= b) for a, b in pairs)  # equal neighbours too: the first of them counts
 
-    def moment(self, sigma: float, scale: float, share: float = 1.0) -> "Moment":
-        return Moment(sigma, scale, self, share)
+    def moment(self, sigma: float, scale: float, share: float = 1.0, stream: int = 0) -> "Moment":
+        return Moment(sigma, scale, self, share, stream)
 
-    def moments(self, scale: float) -> list["Moment"]:
+    def moments(self, scale: float, share: float = 1.0, stream: int = 0) -> list["Moment"]:
         """One moment for each step of the run, as a sampler with one evaluation per step meets them."""
-        return [self.moment(sigma, scale) for sigma in self.sigmas[:-1]]
+        return [self.moment(sigma, scale, share, stream) for sigma in self.sigmas[:-1]]
 
 
 @dataclass(frozen=True)
@@ -201,11 +211,14 @@ class Moment:
     scale: float
     timeline: Timeline
     share: float = 1.0  # of the guidance that a strategy sets; the sampler may guide sound more than video
+    stream: int = 0  # which part of a packed latent this is about: 0 is the video, or all there is
     asked: frozenset[Branch] = frozenset()
     uncond: Branch = UNCOND
     rescaled: bool = False  # whether a step has chosen the scale
     skip: bool = False  # leave uncond out of this evaluation, unless a step has asked for it
     beside: Beside = Beside()
+    weakened: Perturbed | None = None  # what happens in uncond's own row
+    distilled: float | None = None  # the scale that the model takes as an input; None leaves it as the prompts say
     embed: Callable[[Tensor], Tensor] | None = None  # what happens to the prompt's embedding (B, tokens, width) first
 
     @cached_property
@@ -269,7 +282,17 @@ class Moment:
     @property
     def calls(self) -> int:
         """Forwards of the model itself."""
-        return len({None} | {branch.forward for branch in self.needs})
+        return len(forwards(self.needs))
+
+
+def needed(moments) -> frozenset[Branch]:
+    """What an evaluation of several streams computes besides cond."""
+    return frozenset().union(*(moment.needs for moment in moments))
+
+
+def forwards(branches) -> set[Hashable]:
+    """Those in which these branches and cond are computed."""
+    return {None} | {branch.forward for branch in branches}
 
 
 @dataclass(frozen=True)

@@ -42,6 +42,11 @@ def sweep(args):
     report(scales=args.scales, n=args.n, steps=args.steps, prediction=args.prediction, nodes=args.node)
 
 
+def negatives(args):
+    from pack.lab.negatives import report
+    report(n=args.n)
+
+
 def bench(args):
     from pack.lab.bench import bench
     bench(args)
@@ -79,6 +84,9 @@ def main():
     command.add_argument("--prediction", choices=["v", "eps", "flow"], default="v")
     command.add_argument("--node", action="append", default=[], help="one more node on the wire: 'GuidanceTSG scale=3'")
     command.set_defaults(run=sweep)
+    command = commands.add_parser("negatives", help="measure what a negative does at cfg 1")
+    command.add_argument("--n", type=int, default=512, help="images per setting")
+    command.set_defaults(run=negatives)
     command = commands.add_parser("bench", help="time the strategies' maths, and measure its memory")
     command.add_argument("--repeats", type=int, default=25)
     command.set_defaults(run=bench)

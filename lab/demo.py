@@ -31,11 +31,13 @@ SHOWN = [*PROMPTS, OPEN]
 
 
 class Column(NamedTuple):
-    """A strategy: its node on the MODEL wire, inputs that are not at their defaults, the sampler's cfg."""
+    """A strategy: its node on the MODEL wire, inputs that are not at their defaults, the sampler's cfg. negative: whether
+    there is one, for the node if it takes one, else for the sampler."""
     title: str
     cfg: float
     node: str = ""
     inputs: dict = {}
+    negative: bool = False
 
     @property
     def settings(self):
@@ -51,7 +53,9 @@ COLUMNS = [
     Column("Perp-CFG", 8, "GuidancePerpCFG"),
     Column("PAG", 1, "GuidancePAG", {"scale": 1.0, "layers": "middle, output"}),
     Column("interval", 8, "GuidanceCFG", {"start": 0.1, "end": 0.7}),
-    Column("negative", 3, "GuidanceNegative", {"mode": "perp-neg", "weight": 1.0}),
+    Column("negative", 3, "GuidanceNegative", {"mode": "perp-neg", "weight": 1.0}, True),
+    Column("neg., cfg 1", 1, negative=True),
+    Column("NAG, cfg 1", 1, "GuidanceNAG", {"alpha": 0.5}, True),
 ]
 
 
@@ -77,11 +81,11 @@ def build(column, prompt, seed, info):
         inputs = {**defaults(info[column.node]), "model": [MODEL, 0], **column.inputs}
         workflow[STRATEGY] = {"class_type": column.node, "inputs": inputs, "_meta": {"title": column.title}}
         workflow[SAMPLER]["inputs"]["model"] = [STRATEGY, 0]
-    if column.node == "GuidanceNegative":
+    if column.negative:
         workflow[NEGATIVE] = copy.deepcopy(workflow[PROMPT])
         workflow[NEGATIVE].update(_meta={"title": "Unwanted"})
         workflow[NEGATIVE]["inputs"]["text"] = unwanted(prompt)
-        workflow[STRATEGY]["inputs"]["negative"] = [NEGATIVE, 0]
+        workflow[STRATEGY if column.node else SAMPLER]["inputs"]["negative"] = [NEGATIVE, 0]
     return workflow
 
 

@@ -43,3 +43,10 @@ def frechet(one, other):
     root = vectors * values.clamp(min=0).sqrt() @ vectors.T
     overlap = torch.linalg.eigvalsh(root @ b @ root).clamp(min=0).sqrt().sum()
     return ((mean - other_mean).square().sum() + a.trace() + b.trace() - 2 * overlap).item()
+
+
+def interval(hits, n):
+    """The 95 % interval of a share of which `hits` of n were seen (Wilson 1927)."""
+    z, share = 1.96, hits / n
+    middle, width = share + z * z / (2 * n), z * (share * (1 - share) / n + (z / (2 * n)) ** 2) ** 0.5
+    return (middle - width) / (1 + z * z / n), (middle + width) / (1 + z * z / n)

@@ -11,7 +11,7 @@ from comfy_extras.nodes_pag import PerturbedAttentionGuidance
 
 from .. import guidance
 from ..guidance.core import UNCOND, Step, Timeline, chain, guide
-from ..nodes.bridge.attention import self_attention_layers
+from ..nodes.bridge.blocks import anatomy_of
 from ..nodes.bridge.hooks import attach
 from ..nodes.demo.model import load
 from ..nodes.perturbed import PAG
@@ -54,7 +54,7 @@ def speed(repeats=15):
     a, b = paired(sampler(attach(model, "nothing", Step), clip, 1), sampler(model, clip, 1), 4 * repeats)
     more = statistics.median(x - y for x, y in zip(a, b)) / STEPS
     print(f"a neutral chain: {1e6 * more:.0f} microseconds per step, of {1e6 * statistics.median(b) / STEPS:.0f}")
-    print(f"self-attention layers of the bundled model: {', '.join(self_attention_layers(model))}")
+    print(f"self-attention layers of the bundled model: {', '.join(anatomy_of(model.model.diffusion_model).layers)}")
     memory()
 
 

@@ -22,11 +22,11 @@ def encode(clip, prompts):
     return [[torch.cat(conds), {"pooled_output": None}]]
 
 
-def sample(model, clip, vae, prompts, cfg, seed=0, steps=16, sampler="euler", scheduler="normal"):
-    """One image per prompt, (n, 3, 32, 32) in 0..1; the noise depends on the seed only."""
+def sample(model, clip, vae, prompts, cfg, seed=0, steps=16, sampler="euler", scheduler="normal", negatives=None):
+    """One image per prompt, (n, 3, 32, 32) in 0..1; the noise depends on the seed only. negatives: none is empty ones."""
     latent, = nodes.EmptyLatentImage().generate(32, 32, len(prompts))
     result, = nodes.common_ksampler(model, seed, steps, cfg, sampler, scheduler, encode(clip, prompts),
-                                    encode(clip, [""] * len(prompts)), latent)
+                                    encode(clip, negatives or [""] * len(prompts)), latent)
     return nodes.VAEDecode().decode(vae, result)[0].movedim(-1, 1)
 
 

@@ -62,8 +62,10 @@ SETTINGS = {
     "GuidanceBudget": {"rows": 24},
     "GuidanceAutoguidance": {"share": 0.5},
     "GuidanceCADS": {"noise": 0.25},
+    "GuidanceTextEncode": {"text": f"{PROMPT}, ({unwanted(PROMPT).split()[1]}:-1)"},
     "GuidanceClassifier": {"scale": 20.0},
 }
+ELSEWHERE = ("GuidanceDistilled",)  # for models that take their scale as an input; the bundled one does not
 CFG = {"GuidanceAutoguidance": 3.0, "GuidanceClassifier": 1.0}
 FLOW = ("GuidanceCFGZeroStar", "GuidanceMamboG", "GuidanceMomentum")  # made for flow models
 
@@ -80,9 +82,10 @@ def cells(name):
     """What a file of strategies shows, in the menu's order."""
     theme, shown = THEMES[name], {column.node for column in COLUMNS}
     taken = {home for other in THEMES.values() for home in other.homes or ()}
-    rest = [cls for cls in STRATEGIES if cls.node_id not in shown]
+    rest = [cls for cls in STRATEGIES if cls.node_id not in (*shown, *ELSEWHERE)]
     if theme.homes is None:
-        first = [Cell(column.title, column.cfg, column.node, column.inputs) for column in COLUMNS]
+        first = [Cell(column.title, column.cfg, column.node, column.inputs) for column in COLUMNS
+                 if column.node or not column.negative]  # which is ignored at cfg 1
         rest = [cls for cls in rest if home(cls) not in taken]
     else:
         first = [Cell("Plain CFG", theme.cfg)]
@@ -108,12 +111,13 @@ class Canvas:
     def add(self, kind, at, links=None, values=None, title=None, width=300, height=0):
         """A node with its title's upper left corner at (x, y). links: by input (node, output), or (node, output, number
         of the reroute that the link comes from). Returns the node."""
-        values, inputs, widgets, sockets = dict(values or {}), [], [], 0
+        values, inputs, widgets, sockets, texts = dict(values or {}), [], [], 0, 0
         types = self.known[kind].INPUT_TYPES()
         for name, (form, *more) in {**types["required"], **types.get("optional", {})}.items():
             widget = not isinstance(form, str) or form.split(",")[0] in WIDGETS
             options = more[0] if more else {}
             sockets += not widget
+            texts += bool(options.get("multiline"))
             if widget:
                 choices = form if not isinstance(form, str) else options.get("options")
                 widgets.append(values.pop(name) if name in values else options.get("default", choices and choices[0]))
@@ -129,7 +133,7 @@ class Canvas:
         names = getattr(self.known[kind], "RETURN_NAMES", None) or returned
         outputs = [{"name": name, "type": type, "links": []} for name, type in zip(names, returned)]
         ours = RUN_LINE if "MODEL" in returned and kind.startswith("Guidance") and sockets else 0
-        height = height or 20 * max(sockets, len(outputs)) + LINE * len(widgets) + 16 + ours
+        height = height or 20 * max(sockets, len(outputs)) + LINE * (len(widgets) + 3 * texts) + 16 + ours
         return self.place(kind, at, (width, height), inputs, outputs, widgets, title)
 
     def note(self, at, size, text):
@@ -245,12 +249,13 @@ def setup(canvas, top, flow=False):
 def draw(canvas, cell, at, rails):
     """A cell's group; returns its lower edge."""
     (x, y), first = at, len(canvas.nodes)
-    model = rails.stop("flow" if cell.node in FLOW else "model", x - GAP // 2 if cell.node else x + 300)
+    model, made = rails.stop("flow" if cell.node in FLOW else "model", x - GAP // 2 if cell.node else x + 300), {}
     if cell.node:
         given, y = needs(canvas, cell.node, at, rails)
-        model = canvas.add(cell.node, (x, y), {"model": model, **given}, cell.inputs), 0
-    sample(canvas, model, (x + 300 + GAP, at[1]), lambda name, i: rails.stop(name, x + 300 + 5 + RAIL // 2 * i),
-           {"steps": 16, "cfg": cell.cfg})
+        added = canvas.add(cell.node, (x, y), {"model": model, **given}, cell.inputs)
+        model, made = (added, 0), {"positive": (added, 1)} if len(added["outputs"]) > 1 else {}
+    sample(canvas, model, (x + 300 + GAP, at[1]),
+           lambda name, i: made.get(name) or rails.stop(name, x + 300 + 5 + RAIL // 2 * i), {"steps": 16, "cfg": cell.cfg})
     return canvas.group(cell.title, canvas.nodes[first:], left=x - GAP // 2)
 
 
@@ -270,6 +275,8 @@ def needs(canvas, kind, at, rails):
     """What a strategy takes besides MODEL: ({input: (node, output)}, the y below the nodes that this took)."""
     x, y = at
     takes = {form: name for name, (form, *_) in canvas.known[kind].INPUT_TYPES()["required"].items() if name != "model"}
+    if "CLIP" in takes:
+        return {takes["CLIP"]: rails.stop("clip", x - GAP // 2)}, y
     if "CONDITIONING" in takes:
         clip = {"clip": rails.stop("clip", x - GAP // 2)}
         source = canvas.add("CLIPTextEncode", at, clip, {"text": unwanted(PROMPT)}, "Unwanted", height=100)

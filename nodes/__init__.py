@@ -3,7 +3,7 @@
 from comfy_api.latest import ComfyExtension
 
 from .answer import DynamicThreshold, Mimic, Renorm, Rescale
-from .attention import NAG, PushAway
+from .attention import NAG, PushAway, TextEncode
 from .demo.classifier import DemoClassifier
 from .demo.model import DemoModel
 from .direction import (
@@ -24,18 +24,18 @@ from .elsewhere import SWG, TSG, RectCFGPlusPlus
 from .fewer_rows import Adaptive, Alternate, Budget, Compress
 from .likeness import LikenessNode
 from .other_models import Autoguidance, Classifier
-from .perturbed import PAG
+from .perturbed import PAG, SEG, SLG, TPG
 from .prompts import CADS, Negative, Null
-from .scale import CFG, FBG, BetaCFG, CFGPlusPlus
+from .scale import CFG, FBG, BetaCFG, CFGPlusPlus, Distilled, StreamCFG
 from .schedules import Drawn, Math, Preset, Preview
 
 STRATEGIES = [
-    CFG, Negative, NAG, PushAway, CFGPlusPlus, PerpCFG, PAG,
+    CFG, StreamCFG, Distilled, Negative, NAG, PushAway, TextEncode, CFGPlusPlus, PerpCFG, PAG, SLG,
     DynamicThreshold, Mimic, APG, CFGZeroStar, Rescale, FDG,
     Renorm, TCFG, FreSca, MamboG, PowerLaw, BetaCFG, AutoRange, SkimmedCFG, Momentum,
     SMC, FBG, RectCFGPlusPlus, TSG, SWG,
     Adaptive, Alternate, Compress, Budget,
-    Autoguidance, Classifier, Null, CADS,
+    Autoguidance, SEG, TPG, Classifier, Null, CADS,
 ]
 NODES = [*STRATEGIES, Drawn, Preset, Math, Preview, DemoModel, DemoClassifier, LikenessNode]
 

@@ -6,10 +6,12 @@ from uuid import uuid4
 from comfy_api.latest import io
 
 from .. import guidance
-from .bridge.joined import form_of, install
+from .bridge.attention import install
+from .bridge.joined import ITS_OWN, form_of
 from .inputs import number, window
 from .prompts import as_negative
 from .strategy import Strategy
+from .words import encoded, taken_apart, words_alone
 
 
 class Joining(Strategy):
@@ -20,24 +22,34 @@ class Joining(Strategy):
     @classmethod
     def joined(cls, model, conditioning, recipe):
         """What `prepare` gives back, for a model that can do it and a conditioning that can be joined."""
+        key = new_key()
+        return cls.reading(model, conditioning), partial(recipe, key), {key: as_negative(conditioning)}
+
+    @classmethod
+    def reading(cls, model, *conditionings):
+        """The model, able to read these beside its prompt. Raises ValueError with one sentence."""
         network = model.get_model_object("diffusion_model")
         if form_of(network) is None:
             raise ValueError(f"{cls.node_id}: this model, a {type(network).__name__}, does not let attention be told apart by "
                              "prompt.")
-        if len(conditioning) != 1:
-            raise ValueError(f"{cls.node_id}: the conditioning has {len(conditioning)} parts; it has to have one.")
-        kept_apart = {"area", "mask"} & conditioning[0][1].keys()
-        if kept_apart:
-            raise ValueError(f"{cls.node_id}: the conditioning has {' and '.join(sorted(kept_apart))}; it is read by the whole "
-                             "picture, so it has to have none.")
-        key = f"guidance_{uuid4().hex}"
+        for conditioning in conditionings:
+            if len(conditioning) != 1:
+                raise ValueError(f"{cls.node_id}: the conditioning has {len(conditioning)} parts; it has to have one.")
+            kept_apart = {"area", "mask"} & conditioning[0][1].keys()
+            if kept_apart:
+                raise ValueError(f"{cls.node_id}: the conditioning has {' and '.join(sorted(kept_apart))}; it is read by the "
+                                 "whole picture, so it has to have none.")
         patched = model.clone()
         install(patched)
-        return patched, partial(recipe, key), {key: as_negative(conditioning)}
+        return patched
 
     @classmethod
     def acts_at_1(cls, model, knobs):
         return True
+
+
+def new_key():
+    return f"guidance_{uuid4().hex}"
 
 
 class NAG(Joining):
@@ -86,3 +98,48 @@ class PushAway(Joining):
     @classmethod
     def prepare(cls, model, away, **knobs):
         return cls.joined(model, away, partial(guidance.push_away, **knobs))
+
+
+class TextEncode(Joining):
+    node_id = "GuidanceTextEncode"
+    title = "Prompt with negative weights"
+    about = (
+        "A prompt in which words may have negative weights, as in 'a cat, (collar:-1)': what they would add to the picture is "
+        "taken away. Works at cfg 1. Everything else is as in CLIP Text Encode. Costs no row and hardly any time; without a "
+        "negative weight the model is left as it is."
+    )
+    aliases = ["negative weight", "negpip", "NegPip", "CLIPTextEncode", "(word:-1)", "negative at cfg 1", "text prompt"]
+    when = window("Push away")
+    inputs = [
+        io.Clip.Input("clip", tooltip="The text encoder, after any LoRA."),
+        io.String.Input("text", multiline=True, dynamic_prompts=True, tooltip="The prompt. (word:-1) pushes the word away, "
+                        "(word:-0.5) half as strongly; positive weights mean what they always do."),
+        number("strength", 1.0, 0.0, 10.0, "Multiplies the negative weights. 0 is off."),
+        *when,
+    ]
+    outputs = [io.Model.Output(), io.Conditioning.Output(tooltip="What the sampler gets as positive, with MODEL.")]
+
+    @classmethod
+    def execute(cls, model, clip, text, **knobs):
+        if clip is None:
+            raise ValueError(f"{cls.node_id}: clip is missing; the checkpoint may have no text encoder.")
+        knobs = cls.check({"text": text, **knobs})
+        kept, away = taken_apart(knobs.pop("text"))
+        pushed = {new_key(): (words, weight) for part, weight in away.items() if (words := words_alone(clip, part))}
+        prompt = encoded(clip, kept)
+        if not pushed:
+            return io.NodeOutput(model, prompt)
+        return io.NodeOutput(cls.patched(model, {**knobs, "pushed": pushed}), marked(prompt, pushed))
+
+    @classmethod
+    def prepare(cls, model, pushed, strength, window):
+        def recipe():
+            return guidance.chain(*(guidance.push_away(key, strength, window, times) for key, (_, times) in pushed.items()))
+
+        words = {key: marked(as_negative(conditioning), pushed) for key, (conditioning, _) in pushed.items()}
+        return cls.reading(model, *words.values()), recipe, words
+
+
+def marked(conditioning, keys):
+    """So that the words of one prompt are pushed away in no other one."""
+    return [[tokens, {**values, ITS_OWN: frozenset(keys)}] for tokens, values in conditioning]

@@ -42,14 +42,16 @@ def percentile(default):
                           tooltip="The share of values that is left unclipped. 1 clips none and only shrinks.")
 
 
-def window(tooltip):
+def window(tooltip, start=0.0, end=1.0, optional=False):
     """Three inputs that say when, in the order of guidance.Window."""
     return [
-        io.Float.Input("start", default=0.0, min=0.0, max=1000.0, step=0.01, tooltip=f"{tooltip} from here "
-                       f"(included)."),
-        io.Float.Input("end", default=1.0, min=0.0, max=1000.0, step=0.01, tooltip=f"{tooltip} until here."),
+        io.Float.Input("start", default=start, min=0.0, max=1000.0, step=0.01, tooltip=f"{tooltip} from here "
+                       f"(included).", optional=optional),
+        io.Float.Input("end", default=end, min=0.0, max=1000.0, step=0.01, tooltip=f"{tooltip} until here.",
+                       optional=optional),
         io.Combo.Input("unit", options=["percent", "sigma"], default="percent", display_name="unit of start and end",
-                       tooltip="percent runs from 0 (all noise) to 1 (none); sigma falls from the model's highest to 0."),
+                       optional=optional, tooltip="percent runs from 0 (all noise) to 1 (none); sigma falls from the model's "
+                       "highest to 0."),
     ]
 
 
@@ -62,7 +64,7 @@ def check(input, value):
     """One knob as recipes take it. Raises ValueError with one sentence that names it."""
     widget = getattr(input, "input_override", None) or input
     schedulable = widget is not input
-    if value is None and input.optional:
+    if value is None and input.optional and getattr(widget, "default", None) in (None, ""):  # which means something
         return value
     if isinstance(widget, io.Combo.Input):
         allowed = [str(option) for option in widget.options or []]

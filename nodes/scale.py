@@ -1,12 +1,28 @@
-"""The menu of strategies that choose the scale: a number, a curve, an interval, CFG++, beta-CFG."""
+"""The menu of strategies that choose the scale: a number, a curve, an interval, one for each stream, CFG++, beta-CFG, and
+the scale that a model takes as an input."""
 
 from functools import partial
 
 from comfy_api.latest import io
 
 from .. import guidance
+from .bridge.distilled import takes_scale
 from .inputs import SCHEDULE_TYPES, check, number, text_schedule, window
 from .strategy import Strategy
+
+
+def typed_scale(id, default, tooltip):
+    """A scale that may be left out, typed as a number or as a schedule's text, or linked."""
+    widget = io.String.Input(id, default=default, tooltip=tooltip)
+    return io.MultiType.Input(widget, types=[io.String, io.Float, *SCHEDULE_TYPES])
+
+
+def read_scale(knobs, id):
+    """The knobs with that one as recipes take it; None where it was left out."""
+    allowed, scale = number(id, 1.0, -100.0, 100.0, ""), knobs.get(id)
+    if isinstance(scale, str):
+        scale = text_schedule(allowed, scale) if scale.strip() else None
+    return {**knobs, id: scale if scale is None else check(allowed, scale)}
 
 
 class CFG(Strategy):
@@ -22,36 +38,59 @@ class CFG(Strategy):
                "ScheduledCFGGuidance"]
     when = window("Guide")
     inputs = [
-        io.MultiType.Input(
-            io.String.Input("scale", default="", tooltip="Empty: the sampler's cfg. A number: this cfg instead. A "
-                            "schedule such as 0:7.5, 0.5:6, 1:1 changes it over the run. 1 is no guidance, 0 ignores "
-                            "the prompt."),
-            types=[io.String, io.Float, *SCHEDULE_TYPES],
-        ),
+        typed_scale("scale", "", "Empty: the sampler's cfg. A number: this cfg instead. A schedule such as 0:7.5, 0.5:6, 1:1 "
+                    "changes it over the run. 1 is no guidance, 0 ignores the prompt."),
         *when,
     ]
-    allowed = number("scale", 1.0, -100.0, 100.0, "")
 
     @classmethod
     def check(cls, knobs):
-        knobs = super().check(knobs)
-        scale = knobs.get("scale")
-        if isinstance(scale, str):
-            scale = text_schedule(cls.allowed, scale) if scale.strip() else None
-        return {**knobs, "scale": scale if scale is None else check(cls.allowed, scale)}
+        return read_scale(super().check(knobs), "scale")
 
     @classmethod
     def prepare(cls, model, scale, window):
-        return model, partial(cfg_in_interval, scale, window), {}
+        return model, partial(in_interval, [] if scale is None else [partial(guidance.cfg, scale)], window), {}
 
     @classmethod
     def applied(cls, knobs, schedule, moment):
         return moment.combined  # 1 outside the interval, and another scale where a later strategy sets it
 
 
-def cfg_in_interval(scale, window):
-    steps = [] if scale is None else [guidance.cfg(scale)]
-    return guidance.chain(*steps, *[] if window == guidance.ALWAYS else [guidance.interval(window)])
+def in_interval(recipes, window):
+    interval = [] if window == guidance.ALWAYS else [guidance.interval(window)]
+    return guidance.chain(*(recipe() for recipe in recipes), *interval)
+
+
+class StreamCFG(Strategy):
+    node_id = "GuidanceStreamCFG"
+    title = "CFG for video and audio"
+    about = (
+        "A scale for video and another for audio, for models that make both at once (LTX-2): sound may follow the prompt "
+        "closely while the picture keeps its colours. The negative is computed while any of the two is guided, and not "
+        "where both scales are 1. Replaces the sampler's cfg; of other models it guides all by the first scale."
+    )
+    aliases = ["audio cfg", "video cfg", "LTXVDualCFGGuider", "MultimodalGuider", "ltx-2 cfg", "dual cfg", "sound",
+               "modality cfg"]
+    when = window("Guide")
+    inputs = [
+        typed_scale("video", "3", "The cfg of the video. A number or a schedule such as 0:4, 1:2; empty: the sampler's cfg. "
+                    "1 is no guidance."),
+        typed_scale("audio", "7", "The cfg of the audio, in the same way."),
+        *when,
+    ]
+
+    @classmethod
+    def check(cls, knobs):
+        return read_scale(read_scale(super().check(knobs), "video"), "audio")
+
+    @classmethod
+    def prepare(cls, model, video, audio, window):
+        unset = video is None and audio is None
+        return model, partial(in_interval, [] if unset else [partial(guidance.stream_cfg, video, audio)], window), {}
+
+    @classmethod
+    def acts_at_1(cls, model, knobs):
+        return knobs["video"] is not None or knobs["audio"] is not None  # it replaces the scale
 
 
 class CFGPlusPlus(Strategy):
@@ -71,6 +110,39 @@ class CFGPlusPlus(Strategy):
     def acts_at_1(cls, model, knobs):
         return True  # it replaces the scale
 
+
+class Distilled(Strategy):
+    node_id = "GuidanceDistilled"
+    title = "Distilled guidance over time"
+    about = (
+        "The guidance of models that take their scale as an input (Flux, HunyuanVideo), as a curve over the run: what "
+        "FluxGuidance keeps at one number, for example strong early and weak later. It goes to all prompts, the negative "
+        "included. Costs nothing."
+    )
+    aliases = ["FluxGuidance", "flux guidance", "guidance schedule", "distilled cfg", "embedded guidance",
+               "HunyuanVideo guidance"]
+    recipe = staticmethod(guidance.distilled)
+    when = window("Set it")
+    inputs = [
+        number("scale", 3.5, 0.0, 100.0, "What the model is told, in place of the prompt's own (FluxGuidance, or 3.5 for "
+               "Flux). 0:5, 0.4:2 changes it over the run."),
+        *when,
+    ]
+
+    @classmethod
+    def prepare(cls, model, **knobs):
+        network = model.get_model_object("diffusion_model")
+        takes, kind = takes_scale(network), type(network).__name__
+        if takes is None:
+            raise ValueError(f"{cls.node_id}: this model, a {kind}, does not take its scale as an input; use the CFG node.")
+        if not takes:
+            raise ValueError(f"{cls.node_id}: this {kind} was made without an input for its scale (as Flux schnell is), so "
+                             "there is nothing to set.")
+        return super().prepare(model, **knobs)
+
+    @classmethod
+    def acts_at_1(cls, model, knobs):
+        return True
 
 
 class BetaCFG(Strategy):

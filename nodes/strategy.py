@@ -21,6 +21,7 @@ class Strategy(io.ComfyNode):
     aliases: list[str]
     inputs: list[io.Input]
     when: list[io.Input] = []  # those of the inputs that say when, which recipes take as one value, `window`
+    outputs: list[io.Output] = [io.Model.Output()]
     category = "guidance"
     recipe: Callable  # of guidance/, from checked knobs to a Step
     joins = False  # whether its prompts are read in the rows of the sampler's prompt
@@ -54,20 +55,24 @@ class Strategy(io.ComfyNode):
             description=cls.about,
             search_aliases=cls.aliases,
             inputs=[io.Model.Input("model"), *cls.inputs],
-            outputs=[io.Model.Output()],
+            outputs=cls.outputs,
             hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
     def execute(cls, model, **knobs):
-        knobs = cls.check(knobs)
+        return io.NodeOutput(cls.patched(model, cls.check(knobs)))
+
+    @classmethod
+    def patched(cls, model, knobs):
+        """The model with this strategy behind those that it has, set by checked knobs."""
         if cls.when:
-            knobs["window"] = Window(*(knobs.pop(input.id) for input in cls.when))
+            knobs["window"] = Window(*(knobs.pop(input.id, input.default) for input in cls.when))
         patched, recipe, brought = cls.prepare(model, **knobs)
         node_id = getattr(cls.hidden, "unique_id", None)
         schedules = tuple((knob, partial(cls.applied, knobs, knob)) for knob in knobs.values() if isinstance(knob, Schedule))
-        return io.NodeOutput(attach(patched, cls.title, recipe, brought, node_id=node_id, schedules=schedules,
-                                    acts_at_1=cls.acts_at_1(model, knobs), saves=cls.saves, joins=cls.joins))
+        return attach(patched, cls.title, recipe, brought, node_id=node_id, schedules=schedules,
+                      acts_at_1=cls.acts_at_1(model, knobs), saves=cls.saves, joins=cls.joins)
 
     @classmethod
     def check(cls, knobs):

@@ -1,7 +1,7 @@
 """Real ComfyUI for tests: a tiny UNet with random weights as EPS, V or FLOW model, every guider, and a counter."""
 
 import asyncio
-from functools import partial
+from functools import cache, partial
 
 import comfy.conds
 import comfy.latent_formats
@@ -9,6 +9,8 @@ import comfy.model_base
 import comfy.model_patcher
 import comfy.sample
 import comfy.samplers
+import comfy.sd
+import comfy.sd1_clip
 import comfy.supported_models_base
 import torch
 from comfy.model_base import ModelType
@@ -16,6 +18,7 @@ from comfy.patcher_extension import WrappersMP
 from comfy_extras.nodes_custom_sampler import Guider_Basic, Guider_DualCFG
 from comfy_extras.nodes_perpneg import Guider_PerpNeg
 from pack.nodes import Guidance
+from pack.tests.architectures import FLUX, patcher
 
 # Every node of the pack by its id, which never changes; where its class stands may.
 NODES = {cls.define_schema().node_id: cls for cls in asyncio.run(Guidance().get_node_list())}
@@ -47,6 +50,13 @@ class TimelyUNet(OneLevelUNet):
     """One that knows the time: the norms of the others have a channel each, and take it out again."""
 
     unet_config = {**OneLevelUNet.unet_config, "use_scale_shift_norm": True}
+
+
+@cache
+def tiny_flux(seed=0):
+    """A Flux model for the latents and prompts of the UNets here; it takes its guidance as an input."""
+    return patcher(comfy.model_base.Flux, {**FLUX, "in_channels": 4, "out_channels": 4}, ModelType.FLUX,
+                   comfy.latent_formats.SD15, seed=seed)
 
 
 def random_weights(network, seed):
@@ -163,14 +173,33 @@ def node(cls, model, **knobs):
     return cls.execute(model, **{**defaults, **knobs}).result[0]
 
 
+def tiny_clip():
+    """SD1.5's text encoder with its own tokenizer and random weights, as wide as the prompts here."""
+    target = comfy.supported_models_base.ClipTarget(comfy.sd1_clip.SD1Tokenizer, comfy.sd1_clip.SD1ClipModel)
+    size = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
+    clip = comfy.sd.CLIP(target, embedding_directory=[], model_options={"clip_l_model_config": size})
+    random_weights(clip.cond_stage_model, 0)
+    return clip
+
+
 # What a strategy needs besides its defaults.
 GIVEN = {
+    "GuidanceTextEncode": {"clip": tiny_clip(), "text": "a cat, (dog:-1)"},
     "GuidanceNegative": {"negative": prompt(7)},
     "GuidanceNAG": {"negative": prompt(7)},
     "GuidancePushAway": {"away": prompt(8)},
+    "GuidanceSLG": {"start": 0.0, "end": 1.0},
     "GuidanceAutoguidance": {"weak_model": one_level(seed=9)},
     "GuidanceClassifier": {"classifier": lambda latents, sigma: -latents.flatten(1).cos().sum(1)},
 }
+
+
+ON_FLUX = {"GuidanceDistilled"}  # strategies for another model than a UNet
+
+
+def home(id, model):
+    """The UNet, or a model that the strategy of this id is for."""
+    return tiny_flux() if id in ON_FLUX else model
 
 
 def made(id, model, **knobs):

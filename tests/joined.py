@@ -10,6 +10,7 @@ import comfy.sampler_helpers
 import torch
 from comfy.patcher_extension import WrappersMP
 from pack.guidance.nag import nag as normalized
+from pack.nodes.bridge import attention as bridge
 from pack.nodes.bridge import joined
 
 DEFAULT = joined.Nag(4.0)
@@ -48,10 +49,10 @@ class OneRow(OnModel):
 
     def __init__(self, *args, attention=None, **kwargs):
         super().__init__(*args, **kwargs)
-        self.model.add_wrapper_with_key(WrappersMP.APPLY_MODEL, "joined", joined.apply_model)
+        self.model.add_wrapper_with_key(WrappersMP.APPLY_MODEL, "joined", bridge.apply_model)
         options = self.model.model_options["transformer_options"]
         before = options.get("optimized_attention_override")
-        options["optimized_attention_override"] = lambda attend, *args, **kwargs: joined.override(
+        options["optimized_attention_override"] = lambda attend, *args, **kwargs: bridge.override(
             before, attention or attend, *args, **kwargs)
 
     def batch(self, executor, model, conds, *args):

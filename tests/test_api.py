@@ -51,6 +51,7 @@ GIVEN = {
     "GuidanceNegative": {"negative": ["unwanted", 0]},
     "GuidanceNAG": {"negative": ["unwanted", 0]},
     "GuidancePushAway": {"away": ["unwanted", 0]},
+    "GuidanceTextEncode": {"clip": ["model", 1], "text": "a big red circle, (blue:-1)"},
 }
 
 
@@ -62,7 +63,10 @@ def defaults(info, node):
 EXAMPLES = sorted((Path(__file__).parent.parent / "example_workflows").glob("*.json"))
 
 
-@pytest.mark.parametrize("node", [cls.node_id for cls in STRATEGIES if not cls.node_id in ("GuidanceAutoguidance", "GuidanceClassifier")])
+OTHER_MODELS = {"GuidanceAutoguidance", "GuidanceClassifier", "GuidanceDistilled"}  # are for more, or others, than the bundled one
+
+
+@pytest.mark.parametrize("node", [cls.node_id for cls in STRATEGIES if not cls.node_id in OTHER_MODELS])
 def test_a_strategy_runs_with_a_plain_ksampler(server, info, node):
     outputs = server.run(workflow(node, **defaults(info, node), **GIVEN.get(node, {})))
     (image,) = outputs["saved"]["images"]
@@ -71,7 +75,7 @@ def test_a_strategy_runs_with_a_plain_ksampler(server, info, node):
 
 def test_every_node_has_a_place_in_an_example_workflow(info):
     shown = {node["type"] for example in EXAMPLES for node in json.loads(example.read_text())["nodes"]}
-    needs_a_model_of_its_own = {"GuidanceLikeness"}  # a CLIP vision model, which does not come with the pack
+    needs_a_model_of_its_own = {"GuidanceLikeness", "GuidanceDistilled"}  # which does not come with the pack
     assert {name for name in info if name.startswith("Guidance")} - needs_a_model_of_its_own <= shown
 
 

@@ -1,4 +1,4 @@
-"""The tiny models of every architecture, packed audio and video latents, and transformers that PAG cannot weaken yet."""
+"""The tiny models of every architecture, packed audio and video latents, each stream guided for itself."""
 
 import comfy.conds
 import comfy.model_base
@@ -8,7 +8,6 @@ import pytest
 import torch
 from pack.nodes import STRATEGIES
 from pack.nodes.elsewhere import TSG, RectCFGPlusPlus
-from pack.nodes.perturbed import PAG
 from pack.nodes.prompts import Negative
 from pack.nodes.scale import CFG, FBG, CFGPlusPlus
 from pack.tests.architectures import ARCHITECTURES, patcher
@@ -85,9 +84,3 @@ def test_packed_video_and_audio_are_guided_each_for_itself(cls, knobs):
     both = run(guided, comfy.nested_tensor.NestedTensor([video, audio])).unbind()
     for together, alone in zip(both, (run(guided, video), run(guided, audio))):
         torch.testing.assert_close(together, alone, rtol=1e-5, atol=1e-5)
-
-
-def test_a_model_without_unet_attention_is_refused_by_pag_in_one_sentence():
-    transformer = ARCHITECTURES["sd3"].model()
-    with pytest.raises(ValueError, match="GuidancePAG needs a UNet .* this model is a OpenAISignatureMMDITWrapper"):
-        node(PAG, transformer)

@@ -1,5 +1,7 @@
 """The papers' own identities, in float64 and away from the host: CFG, intervals, negatives, CFG++, Perp-CFG, PAG."""
 
+from functools import partial
+
 import pytest
 import torch
 from pack.guidance import (
@@ -17,6 +19,10 @@ from pack.guidance import (
     pag,
     perp_cfg,
     perp_neg,
+    seg,
+    skip_layers,
+    skip_layers_in_uncond,
+    tpg,
 )
 from pack.guidance.core import UNCOND, Perturbed, Prompt, State, Timeline, Weak, chain, guide
 from pack.guidance.schedule import parse
@@ -48,7 +54,7 @@ def answer(step, at, x, c, u, **branches):
     return step.answer(State(at, x, c, u, u + at.scale * (c - u), found)).denoised
 
 
-PERTURBED = Perturbed("identity", frozenset({"middle.0.0"}))
+PERTURBED = Perturbed("identity", ("middle.0.0",))
 
 
 def tensors(shape=(2, 4, 6, 5), n=3):
@@ -309,6 +315,40 @@ def test_a_full_rescale_brings_back_conds_deviation(shape):
     x, c, u, p = tensors(shape, n=4)
     step = pag(["middle.0.0"], 3.0, rescale=1.0)
     same(ops.std(answer(step, moment(), x, c, u, perturbed=p)), ops.std(c), 1e-11)
+
+
+@shapes
+@pytest.mark.parametrize("make, kind, amount", [
+    (seg, "blur", 1000.0), (partial(seg, sigma=2.5), "blur", 2.5), (skip_layers, "skip", 0.0),
+    (partial(skip_layers, what="attention"), "identity", 0.0), (tpg, "shuffle", 1.0), (partial(tpg, share=0.4), "shuffle", 0.4),
+])
+def test_each_perturbation_is_led_away_from_as_pag_is(make, kind, amount, shape):
+    x, c, u, p = tensors(shape, n=4)
+    step = make(["middle.0.0"], scale=1.5)
+    (branch,) = step.plan(moment()).asked
+    assert (branch.kind, branch.layers, branch.amount) == (kind, ("middle.0.0",), amount)
+    state = State(step.plan(moment()), x, c, u, u + 7.0 * (c - u), {branch: p})
+    same(step.answer(state).denoised, u + 7.0 * (c - u) + 1.5 * (c - p))
+    assert step.plan(moment(w=1.0)).rows == 2
+
+
+def test_a_perturbation_of_nothing_asks_for_nothing():
+    for step in (seg(["a"], sigma=0.0), seg(["a"], sigma=parse("0:0, 1:0")), tpg(["a"], share=0.0), skip_layers(["a"], scale=0.0),
+                 skip_layers(["a"], window=Window(0.9, 1.0)), seg(["a"], window=Window(0.9, 1.0))):
+        assert step.plan(moment()).rows == 2
+
+
+def test_tokens_are_shuffled_anew_at_every_step_and_alike_in_every_run():
+    first, second = (next(iter(tpg(["a"], seed=3).plan(moment(i=i)).asked)) for i in (0, 1))
+    assert first.seed != second.seed
+    assert first == next(iter(tpg(["a"], seed=3).plan(moment(i=0)).asked)) != next(iter(tpg(["a"], seed=4).plan(moment(i=0)).asked))
+
+
+def test_layers_skipped_in_uncond_are_no_further_prediction():
+    planned = skip_layers_in_uncond(["a"], window=Window(0.5, 1.0)).plan(moment())
+    assert planned.weakened == Perturbed("skip", ("a",))
+    assert planned.rows == 2
+    assert skip_layers_in_uncond(["a"], window=Window(0.9, 1.0)).plan(moment()).weakened is None
 
 
 # ------------------------------------------------------------------------------------------------ the chain

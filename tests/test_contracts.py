@@ -1,6 +1,7 @@
 """What every strategy on the menu promises. Listing a node subjects it to all of this, on real ComfyUI."""
 
 import re
+from functools import cache
 from itertools import product
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from pack.nodes import STRATEGIES
 from pack.nodes.bridge.hooks import CHAIN
 from pack.nodes.bridge.noise_levels import percent_of
 from pack.nodes.strategy import Strategy
-from pack.tests.host import GIVEN, Counter, basic_guider, counted, guided_by, made, timely
+from pack.tests.host import GIVEN, ON_FLUX, Counter, basic_guider, counted, guided_by, home, made, timely, tiny_flux
 from pack.tests.host import short as sample
 from pack.tests.measure import error
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -22,15 +23,24 @@ from torch.utils._python_dispatch import TorchDispatchMode
 HELP = Path(__file__).parent.parent / "web" / "docs"
 STEPS = 4  # of a short run
 
+# What cannot be tried beside the strategies that are for Flux.
+NOT_ON_FLUX = {"GuidanceAutoguidance": "has a UNet for its weak model here"}
+
 # Knobs with which a strategy is plain CFG. None: it replaces the sampler's cfg, so it has none.
 NEUTRAL = {
     "GuidanceCFG": {},
+    "GuidanceStreamCFG": {"video": "", "audio": ""},
+    "GuidanceDistilled": {"start": 0.0, "end": 0.0},
     "GuidanceNegative": {"start": 0.0, "end": 0.0},
     "GuidanceNAG": {"scale": 0.0},
     "GuidancePushAway": {"weight": 0.0},
+    "GuidanceTextEncode": {"strength": 0.0},
     "GuidanceCFGPlusPlus": None,
     "GuidancePerpCFG": {"eta": 1.0},
     "GuidancePAG": {"scale": 0.0},
+    "GuidanceSEG": {"sigma": 0.0},
+    "GuidanceSLG": {"scale": 0.0},
+    "GuidanceTPG": {"share": 0.0},
     "GuidanceDynamicThreshold": {"strength": 0.0},
     "GuidanceMimic": {"strength": 0.0},
     "GuidanceAPG": {"eta": 1.0, "threshold": 0.0, "momentum": 0.0},
@@ -64,7 +74,12 @@ NEUTRAL = {
 # Strategies whose answer at the sampler's cfg 1 is not the prompt's own prediction, and why.
 STEERS_AT_ONE = {
     "GuidanceCFGPlusPlus": "replaces the sampler's cfg",
+    "GuidanceStreamCFG": "replaces the sampler's cfg",
+    "GuidanceDistilled": "changes what the network is told",
     "GuidancePAG": "adds a term of its own",
+    "GuidanceSEG": "adds a term of its own",
+    "GuidanceSLG": "adds a term of its own",
+    "GuidanceTPG": "adds a term of its own",
     "GuidanceClassifier": "adds a term of its own",
     "GuidanceMomentum": "adds a term of its own",
     "GuidanceFBG": "adds a term of its own",
@@ -73,6 +88,7 @@ STEERS_AT_ONE = {
     "GuidanceCADS": "changes the prompt",
     "GuidanceNAG": "changes what the network attends to",
     "GuidancePushAway": "changes what the network attends to",
+    "GuidanceTextEncode": "changes what the network attends to",
 }
 
 # Strategies that may take less than their help page says, from data or from step to step, and why; the exact costs
@@ -91,6 +107,8 @@ CALLS = {"GuidanceRectCFGPlusPlus": 2, "GuidanceSWG": 2}
 ACTS = {
     "GuidanceCFG": {"scale": "3"},
     "GuidanceDynamicThreshold": {"percentile": 0.9},
+    "GuidanceStreamCFG": {"video": "4"},
+    "GuidanceDistilled": {"scale": 5.0},
     "GuidanceMimic": {"mimic_scale": 2.0},
     "GuidanceAdaptive": {"threshold": 2.0},
     "GuidanceBudget": {"rows": 6},
@@ -103,13 +121,19 @@ ACTS = {
 VARIANTS = {
     "GuidanceCFG": [{"scale": "0:9, 0.5:1, 1:4 smooth"}, {"start": 0.2, "end": 0.7},
                     {"start": 5.0, "end": 0.3, "unit": "sigma"}],
+    "GuidanceStreamCFG": [{"video": "0:9, 0.5:1, 1:4", "audio": ""}, {"video": "", "start": 0.2, "end": 0.7}],
+    "GuidanceDistilled": [{"scale": "0:6, 1:1"}, {"scale": 0.0, "start": 0.3, "end": 0.8}],
     "GuidanceNegative": [{"mode": "weighted"}, {"mode": "perp-neg"},
                          {"mode": "perp-neg", "weight": "0:1, 1:0", "start": 0.3}],
     "GuidanceNAG": [{"alpha": "0:0, 1:0.5", "tau": 1.5}, {"start": 0.3, "end": 0.8}],
     "GuidancePushAway": [{"weight": "0:2, 1:0"}, {"start": 0.3, "end": 0.8}],
+    "GuidanceTextEncode": [{"text": "(cat:1.2) ((big dog:-0.5)), (bird:-2)"}, {"strength": "0:2, 1:0", "end": 0.8}],
     "GuidanceCFGPlusPlus": [{"strength": "0:0.2, 1:1"}],
     "GuidancePerpCFG": [{"reference": "cond"}, {"space": "noise"}, {"literal": True, "eta": 0.3}],
     "GuidancePAG": [{"layers": "input, output.1", "rescale": 0.7}, {"scale": "0:0, 0.5:3"}],
+    "GuidanceSEG": [{"sigma": "0:0, 1:3", "rescale": 0.7}, {"layers": "all", "end": 0.6}],
+    "GuidanceSLG": [{"what": "attention", "end": 1.0, "rescale": 0.7}, {"row": "the negative's", "layers": "middle, output.1"}],
+    "GuidanceTPG": [{"share": "0:0.5, 1:1", "seed": 7}, {"layers": "middle", "start": 0.3}],
     "GuidanceDynamicThreshold": [{"form": "pixels"}, {"percentile": 1.0, "strength": "0:1, 1:0"}],
     "GuidanceMimic": [{"mimic_scale": 3.0, "percentile": 0.99}, {"mimic_scale": 3.0, "measure": "std"},
                       {"mimic_scale": "0:3, 1:9", "per_channel": False, "start": "zero"}],
@@ -143,11 +167,11 @@ VARIANTS = {
 }
 
 # What does nothing more when it stands on the wire twice.
-ONCE = {"GuidanceCFG", "GuidanceNAG", "GuidanceCFGPlusPlus", "GuidanceNegative", "GuidanceNull", "GuidanceAutoguidance",
+ONCE = {"GuidanceCFG", "GuidanceStreamCFG", "GuidanceDistilled", "GuidanceNAG", "GuidanceCFGPlusPlus", "GuidanceNegative", "GuidanceNull", "GuidanceAutoguidance",
         "GuidanceDynamicThreshold", "GuidanceRectCFGPlusPlus"}
 
 # Of two of these, the one that is later on the wire counts.
-LATER_WINS = [{"GuidanceCFG", "GuidanceCFGPlusPlus"}, {"GuidanceNegative", "GuidanceNull"},
+LATER_WINS = [{"GuidanceCFG", "GuidanceStreamCFG", "GuidanceCFGPlusPlus"}, {"GuidanceNegative", "GuidanceNull"},
               {"GuidanceAutoguidance", "GuidanceRectCFGPlusPlus"}]
 
 SETTINGS = [(cls, knobs) for cls in STRATEGIES for knobs in [{}, *VARIANTS.get(cls.node_id, [])]]
@@ -155,12 +179,21 @@ named = pytest.mark.parametrize("cls", STRATEGIES, ids=lambda cls: cls.node_id)
 every = pytest.mark.parametrize("cls, knobs", SETTINGS, ids=lambda value: getattr(value, "node_id", None) or str(value))
 
 
-@pytest.fixture(scope="module")
-def model():
-    return timely()
+UNET = timely()
 
 
 @pytest.fixture(scope="module")
+def unet():
+    return UNET
+
+
+@pytest.fixture
+def model(cls):
+    """A model that the strategy works on."""
+    return home(cls.node_id, UNET)
+
+
+@cache
 def plain(model):
     return sample(model)
 
@@ -211,7 +244,8 @@ def test_the_tables_know_every_strategy(cls):
 
 def test_the_tables_know_no_other():
     ids = {cls.node_id for cls in STRATEGIES}
-    known = GIVEN.keys() | NEUTRAL.keys() | STEERS_AT_ONE.keys() | SAVES.keys() | CALLS.keys() | ACTS.keys() | VARIANTS.keys()
+    tables = (GIVEN, NOT_ON_FLUX, NEUTRAL, STEERS_AT_ONE, SAVES, CALLS, ACTS, VARIANTS)
+    known = ON_FLUX.union(*tables)
     assert not (known | ONCE).union(*LATER_WINS) - ids
     assert all(id in STEERS_AT_ONE for id, knobs in NEUTRAL.items() if knobs is None)
 
@@ -237,22 +271,22 @@ HAVE_NEUTRAL = [cls for cls in STRATEGIES if NEUTRAL.get(cls.node_id) is not Non
 
 
 @pytest.mark.parametrize("cls", HAVE_NEUTRAL, ids=lambda cls: cls.node_id)
-def test_neutral_knobs_are_plain_cfg_bit_for_bit_and_cost_nothing(cls, model, plain):
+def test_neutral_knobs_are_plain_cfg_bit_for_bit_and_cost_nothing(cls, model):
     answer, rows, calls = counted(neutral(cls, model))
-    assert torch.equal(answer, plain)
+    assert torch.equal(answer, plain(model))
     assert (rows, calls) == (2 * STEPS, STEPS)
 
 
 @pytest.mark.parametrize("order", [1, -1], ids=["menu", "reversed"])
-def test_all_of_them_neutral_are_plain_cfg_bit_for_bit_and_cost_nothing(order, model, plain):
+def test_all_of_them_neutral_are_plain_cfg_bit_for_bit_and_cost_nothing(order, unet):
     weak = Counter(GIVEN["GuidanceAutoguidance"]["weak_model"])
-    guided = model
-    for cls in HAVE_NEUTRAL[::order]:
+    guided, chained = unet, [cls for cls in HAVE_NEUTRAL if cls.node_id not in ON_FLUX]
+    for cls in chained[::order]:
         more = {"weak_model": weak.model} if cls.node_id == "GuidanceAutoguidance" else {}
         guided = made(cls.node_id, guided, **{**NEUTRAL[cls.node_id], **more})
     answer, rows, calls = counted(guided)
-    assert len(guided.model_options[CHAIN]) == len(HAVE_NEUTRAL)
-    assert torch.equal(answer, plain)
+    assert len(guided.model_options[CHAIN]) == len(chained)
+    assert torch.equal(answer, plain(unet))
     assert (rows, calls, weak.calls) == (2 * STEPS, STEPS, 0)
 
 
@@ -270,8 +304,8 @@ def test_a_guider_without_negative_gets_the_prompts_own_prediction_where_there_i
     guided, alone = (guided_by(basic_guider(m), steps=STEPS, size=8)
                      for m in (made(cls.node_id, model, **knobs), model))
     assert guided.isfinite().all()
-    adds = STEERS_AT_ONE.keys() - {"GuidanceCFGPlusPlus"}  # which is a scale, and there is none
-    if cls.node_id not in adds and not {"mode", "form"} & knobs.keys():
+    adds = STEERS_AT_ONE.get(cls.node_id) not in (None, "replaces the sampler's cfg")  # of which there is none
+    if not adds and not {"mode", "form"} & knobs.keys():
         assert torch.equal(guided, alone)
 
 
@@ -379,16 +413,18 @@ def test_runs_do_not_remember(cls, knobs, model):
     assert torch.equal(sample(guided), first)
 
 
-def test_the_model_that_came_in_is_not_changed(model, plain):
+@pytest.mark.parametrize("model", [UNET, tiny_flux()], ids=["UNet", "Flux"])
+def test_the_model_that_came_in_is_not_changed(model):
     def seen():
         patches = [*model.patches, *model.object_patches]
         return repr((model.model_options, model.wrappers, model.callbacks, patches))
 
-    before = seen()
+    before, answer = seen(), plain(model)
     for cls, knobs in SETTINGS:
-        made(cls.node_id, model, **knobs)
-        assert seen() == before, (cls.node_id, knobs)
-    assert torch.equal(sample(model), plain)
+        if home(cls.node_id, UNET) is model:
+            made(cls.node_id, model, **knobs)
+            assert seen() == before, (cls.node_id, knobs)
+    assert torch.equal(sample(model), answer)
 
 
 # ------------------------------------------------------------------------------------------------ pairs
@@ -397,16 +433,16 @@ def acting(cls, model):
     return made(cls.node_id, model, **ACTS.get(cls.node_id, {}))
 
 
-@pytest.fixture(scope="module")
-def alone(model):
-    """By id: (the answer, rows, calls) of each strategy without any other."""
-    return {cls.node_id: counted(acting(cls, model)) for cls in STRATEGIES}
+@cache
+def alone(cls, model):
+    """(the answer, rows, calls) of a strategy without any other."""
+    return counted(acting(cls, model))
 
 
 @named
-def test_a_strategy_acts(cls, alone, plain):
+def test_a_strategy_acts(cls, model):
     """What the test of pairs stands on."""
-    assert error(alone[cls.node_id][0], plain) > 1e-3
+    assert error(alone(cls, model)[0], plain(model)) > 1e-3
 
 
 def lost(first, second):
@@ -425,23 +461,26 @@ def lost(first, second):
 
 
 @named
-def test_every_pair_chains_in_as_few_calls_as_each_and_neither_is_lost(cls, alone, model):
+def test_every_pair_chains_in_as_few_calls_as_each_and_neither_is_lost(cls):
     wrong = []
     for second in STRATEGIES:
-        pair = cls.node_id, second.node_id
+        pair, model = (cls.node_id, second.node_id), home(cls.node_id, home(second.node_id, UNET))
+        if set(pair) & ON_FLUX and set(pair) & NOT_ON_FLUX.keys():
+            continue
         answer, rows, calls = counted(acting(second, acting(cls, model)))
         if not answer.isfinite().all():
             wrong.append(f"{pair}: not finite")
-        if calls > STEPS * (1 + sum(CALLS.get(id, 1) - 1 for id in set(pair))):
+        joined = any(one.joins for one in (cls, second)) and model is not UNET  # whose rows have texts of one length
+        if calls > STEPS * (2 if joined else 1) * (1 + sum(CALLS.get(id, 1) - 1 for id in set(pair))):
             wrong.append(f"{pair}: {calls} calls")
         if set(pair) <= SAVES.keys():  # one may leave out all that the other does
-            if rows > min(alone[id][1] for id in pair):
+            if rows > min(alone(one, model)[1] for one in (cls, second)):
                 wrong.append(f"{pair}: {rows} rows")
             continue
         loss = lost(*pair)
-        silent = [id for id, other in (pair, pair[::-1]) if torch.equal(answer, alone[other][0])
-                  or id == loss and error(answer, alone[other][0]) < 1e-6]  # as what is undone leaves its rounding
-        if set(silent) != {loss} - {None}:
+        silent = [one.node_id for one, other in ((cls, second), (second, cls))
+                  if torch.equal(answer, (only := alone(other, model)[0])) or one.node_id == loss and error(answer, only) < 1e-6]
+        if set(silent) != {loss} - {None}:  # what is undone may leave its rounding
             wrong.append(f"{pair}: without effect {silent}")
     assert not wrong, "\n".join(wrong)
 

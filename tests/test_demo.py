@@ -37,15 +37,17 @@ def test_a_strategy_lies_on_the_model_wire_with_its_own_defaults(info):
     assert workflow[demo.STRATEGY]["inputs"]["reference"] == "uncond"
 
 
-def test_the_negative_has_a_prompt_of_its_own(info):
-    workflow = build("negative", info)
-    unwanted = workflow[demo.STRATEGY]["inputs"]["negative"][0]
+@pytest.mark.parametrize("title, at", [("negative", demo.STRATEGY), ("NAG, cfg 1", demo.STRATEGY), ("neg., cfg 1", demo.SAMPLER)])
+def test_the_negative_has_a_prompt_of_its_own(title, at, info):
+    workflow = build(title, info)
+    unwanted = workflow[at]["inputs"]["negative"][0]
     assert workflow[unwanted]["inputs"]["text"] == "a square"
     assert workflow[demo.PROMPT]["inputs"]["text"] == "a big red circle on blue"
 
 
 @pytest.mark.parametrize("title, rows", [("off", 1), ("CFG 3", 2), ("CFG 8", 2), ("CFG++", 2),
-                                         ("Perp-CFG", 2), ("PAG", 2), ("negative", 3)])
+                                         ("Perp-CFG", 2), ("PAG", 2), ("negative", 3), ("neg., cfg 1", 1),
+                                         ("NAG, cfg 1", 1)])
 def test_rows_and_calls_are_counted_on_the_host(title, rows, known, info):
     workflow = build(title, info)
     workflow[demo.SAMPLER]["inputs"]["steps"] = 2

@@ -13,7 +13,7 @@ FILES = sorted((Path(__file__).parent.parent / "example_workflows").glob("*.json
 every_file = pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 WIDGETS = ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO")
 NOTES = ("MarkdownNote", "Note")
-ELSEWHERE = {"GuidanceLikeness"}  # needs a CLIP vision model, which the pack does not bring
+ELSEWHERE = {"GuidanceLikeness", "GuidanceDistilled"}  # need a model that the pack does not bring
 STEPS = 4
 # Four steps are too few for these to act as they are set.
 HASTY = {"GuidanceAdaptive": {"threshold": 1.0}, "GuidanceBudget": {"rows": 6}}
@@ -100,4 +100,4 @@ def test_every_node_has_a_place_in_an_example_workflow_and_every_strategy_before
         for sampler in samplers(workflow):
             sampled |= {workflow[number]["class_type"] for number in on_the_wire(workflow, sampler)}
     assert NODES.keys() - found == ELSEWHERE
-    assert sampled == {cls.node_id for cls in STRATEGIES}
+    assert sampled == {cls.node_id for cls in STRATEGIES} - ELSEWHERE

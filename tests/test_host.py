@@ -189,7 +189,7 @@ def test_pag_twice_with_the_same_layers_is_one_row(model):
 
 def test_a_layer_that_does_not_exist_is_refused_with_those_that_do():
     model = tiny_model()
-    with pytest.raises(ValueError, match=r"no self-attention layer 'middle.1'; it has input.1.0, input.3.0, middle.0.0"):
+    with pytest.raises(ValueError, match=r"no layer 'middle.1'; it has input.1.0, input.3.0, middle.0.0"):
         node(PAG, model, layers="middle.1")
     with pytest.raises(ValueError, match="at least one layer"):
         node(PAG, model, layers=" , ")

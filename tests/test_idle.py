@@ -27,6 +27,7 @@ STRATEGIES = {
     "cfgpp": (g.cfgpp, True),
     "classifier": (partial(g.classifier, lambda latents, sigma: latents.flatten(1).sum(1)), True),
     "compress": (g.compress, False),
+    "distilled": (g.distilled, True),
     "dynamic_threshold": (g.dynamic_threshold, False),
     "fbg": (g.fbg, True),
     "fdg": (g.fdg, False),
@@ -45,10 +46,15 @@ STRATEGIES = {
     "rect_cfgpp": (g.rect_cfgpp, False),
     "renorm": (g.renorm, False),
     "rescale": (g.rescale, False),
+    "seg": (partial(g.seg, ["middle"]), True),
+    "skip_layers": (partial(g.skip_layers, ["middle"]), True),
+    "skip_layers_in_uncond": (partial(g.skip_layers_in_uncond, ["middle"]), False),
     "skimmed_cfg": (g.skimmed_cfg, False),
     "smc_cfg": (g.smc_cfg, False),
+    "stream_cfg": (partial(g.stream_cfg, 1.0, 1.0), False),
     "swg": (g.swg, True),
     "tcfg": (g.tcfg, False),
+    "tpg": (partial(g.tpg, ["middle"]), True),
     "tsg": (g.tsg, True),
 }
 # Settings that act where the defaults do not.
@@ -81,7 +87,8 @@ def test_every_strategy_is_here():
 @pytest.mark.parametrize("name", STRATEGIES)
 def test_at_scale_1_a_strategy_acts_or_hands_back_the_very_state(name):
     make, acts = STRATEGIES[name]
-    idle = [planned.needs == moment.needs and planned.embed is None and not planned.beside and planned.scale == 1 and after is before
+    idle = [planned.needs == moment.needs and planned.embed is None and not planned.beside and planned.distilled is None
+            and planned.scale == 1 and after is before
             for moment, planned, before, after in met(make, 1.0)]
     assert all(idle) is not acts
 

@@ -14,7 +14,8 @@ from comfy_extras.nodes_context_windows import ContextWindowsManualNode
 from comfy_extras.nodes_easycache import EasyCacheNode
 from comfy_extras.nodes_torch_compile import skip_torch_compile_dict
 from pack.guidance.nag import nag
-from pack.nodes.bridge import joined
+from pack.nodes.bridge import attention as bridge
+from pack.nodes.bridge import calls, joined
 from pack.tests.architectures import ARCHITECTURES, CPU
 from pack.tests.joined import OneRow, RowForEach
 
@@ -99,7 +100,7 @@ def test_attending_to_the_image_once_is_the_same(name, monkeypatch):
 @pytest.mark.parametrize("device", ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"])
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_the_kernel_that_tells_what_it_divided_by_is_there(device, dtype):
-    assert joined._partial_works(torch.device(device), dtype, 64)
+    assert calls.partial_works(torch.device(device), dtype, 64)
 
 
 FEW = pytest.mark.parametrize("name", ["sd15", "wan", "flux", "z_image"])
@@ -358,7 +359,7 @@ def test_every_layout_and_mask_of_the_hosts_attention(layout, masked):
         given = flat[0].flatten(2), flat[1].flatten(2), flat[2] if layout == "v by head" else flat[2].flatten(2)
     given = [t.flip(0) for t in given]  # the row with the negative first
     turned = mask.flip(0) if mask is not None and mask.ndim > 2 and mask.shape[0] == 2 else mask
-    out = joined.override(None, attention.attention_pytorch, *given, 4, mask=turned, transformer_options={joined.JOINED: rows}, **kwargs)
+    out = bridge.override(None, attention.attention_pytorch, *given, 4, mask=turned, transformer_options={joined.JOINED: rows}, **kwargs)
     torch.testing.assert_close(out.flip(0), torch.cat([attend(slice(0, 1), everything, everything), second]))
 
 

@@ -20,6 +20,7 @@ from pack.tests.host import (
     cfg_guider,
     counted,
     guided_by,
+    home,
     latent,
     made,
     node,
@@ -271,7 +272,7 @@ def both_orders(model, one, other, **how):
     return counted(first, **how)[:2], counted(second, **how)[:2]
 
 
-CFG, CFGPP = "GuidanceCFG", "GuidanceCFGPlusPlus"
+CFG, CFGPP, STREAM_CFG = "GuidanceCFG", "GuidanceCFGPlusPlus", "GuidanceStreamCFG"
 LOSSES = {
     # Interval, then CFG++: 40 rows instead of 30, and 0.27 of the effect off before.
     "interval and CFG++": ((CFG, {"start": 0.2, "end": 0.7}), (CFGPP, {}), {"steps": 20}, 30),
@@ -309,10 +310,10 @@ def test_the_curve_of_beta_cfg_is_on_the_scale_that_is_set(model):
     assert torch.equal(sample(node(NODES[CFG], guided, scale="7.5"), cfg=3.0), right)  # the curve was lost before
 
 
-@pytest.mark.parametrize("id", [cls.node_id for cls in STRATEGIES if cls.node_id not in (CFG, CFGPP)])
+@pytest.mark.parametrize("id", [cls.node_id for cls in STRATEGIES if cls.node_id not in (CFG, CFGPP, STREAM_CFG)])
 def test_wherever_the_scale_is_set_the_answer_is_the_same(id, model):
     setter, more = (CFG, {"scale": "5", "end": 0.7}), {"mode": "weighted"} if id == "GuidanceNegative" else {}
-    (first, rows), (second, others) = both_orders(model, (id, more), setter, cfg=1.0)
+    (first, rows), (second, others) = both_orders(home(id, model), (id, more), setter, cfg=1.0)
     assert rows == others  # beta-CFG lost its curve, Autoguidance took 7 rows instead of 4 before
     assert torch.equal(first, second)
 

@@ -7,7 +7,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 from pack.nodes import STRATEGIES
-from pack.tests.host import NODES, made, node, one_level, prompt, sample
+from pack.nodes.bridge.report import what_acts_at_1
+from pack.tests.host import NODES, home, made, node, one_level, prompt, sample, tiny_flux
+from pack.tests.test_architectures import two_streams
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +71,17 @@ def test_at_cfg_1_what_is_idle_is_named_with_what_would_act(model, lines, told):
     assert "12 rows in 6 calls, 12 planned." in after
 
 
+@pytest.mark.parametrize("model, acting, not_acting", [
+    (one_level, "NAG, Push a word away or a prompt with negative weights, PAG", "Distilled"),
+    (tiny_flux, "Distilled guidance over time, NAG", None),
+    (two_streams, "a Negative prompt that is weighted", "NAG"),
+], ids=["UNet", "Flux", "unknown"])
+def test_at_cfg_1_what_would_act_is_what_the_model_can_do(model, acting, not_acting):
+    said = what_acts_at_1(model())
+    assert said.startswith(acting) and (not_acting is None or not_acting not in said)
+    assert said.endswith("or a CFG node with a scale above 1 for a short part of the run, best at its start")
+
+
 @pytest.mark.parametrize("curve, says", [
     ("0:1, 0.5:8, 1:1", "cfg 1 to 7"),  # "cfg 1 for 20" before, because its ends are equal
     ("0:7, 0.5:1 step", "cfg 7 for 10 steps, 1 for 10"),
@@ -88,9 +101,12 @@ MORE = [("GuidanceNegative", {"mode": "weighted"}), ("GuidancePerpCFG", {"litera
         ("GuidanceDynamicThreshold", {"form": "pixels"}), ("GuidanceCFGZeroStar", {"zero_steps": 1})]
 
 
-@pytest.mark.parametrize("id, knobs", [*((cls.node_id, {}) for cls in STRATEGIES), *MORE], ids=str)
+DEFAULT = {"GuidanceDistilled": {"scale": 5.0}}  # whose own default is that of the model
+
+
+@pytest.mark.parametrize("id, knobs", [*((cls.node_id, DEFAULT.get(cls.node_id, {})) for cls in STRATEGIES), *MORE], ids=str)
 def test_what_a_strategy_declares_of_cfg_1_is_true(id, knobs):
-    model = one_level("flow")
+    model = home(id, one_level("flow"))
     weak = {"weak_model": one_level("flow", seed=9)} if id == "GuidanceAutoguidance" else {}
     guided = made(id, model, **weak, **knobs)
     declared = guided.model_options["guidance_chain"][-1].acts_at_1

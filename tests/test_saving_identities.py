@@ -553,7 +553,7 @@ def test_off_hands_back_what_came_in_and_a_flow_models_first_step_has_no_noisy_c
 
 # ------------------------------------------------------------------------------------------------ precision
 
-PERTURBED = Perturbed("identity", frozenset({"middle.0.0"}))
+PERTURBED = Perturbed("identity", ("middle.0.0",))
 REFERENCES = {
     "autoguidance": (lambda: autoguidance("weak", 0.4), lambda x, c, u, weak: c + 6 * (0.6 * (c - u) + 0.4 * (c - weak))),
     "compress": (lambda: compress(0.5), lambda x, c, u, weak: u + 7 * (c - u)),

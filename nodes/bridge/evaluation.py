@@ -9,9 +9,10 @@ import comfy.utils
 import torch
 
 from ...guidance.core import UNCOND, Ahead, Cropped, Mistimed, Perturbed, Prompt, State, Weak, begin
+from .distilled import told
 from .guider import active, coverage, embedded, has_scale_pair, is_prompt, negative_of, reaches_all, without
-from .joined import JOINED, Nag, beside, join, together
-from .rows import Label, Labels, arranged, labelled
+from .joined import Nag, beside, join, together
+from .rows import JOINED, Label, Labels, arranged, labelled
 from .seen import CROPPED, sees_all
 
 OF_THE_PROMPT = (Perturbed, Mistimed, Cropped)  # the branches that are of the guider's prompt, at its x
@@ -47,6 +48,11 @@ class Evaluation:
         return self.moments[0]
 
     @property
+    def guided(self):
+        """Whether any stream is guided."""
+        return any(moment.uncond in moment.needs for moment in self.moments)
+
+    @property
     def negative(self):
         """The conditioning that stands for the guider's negative, or None where that one acts."""
         return self.run.prompts[self.moment.uncond.key] if isinstance(self.moment.uncond, Prompt) else None
@@ -57,7 +63,8 @@ class Evaluation:
 
     def told(self, model_options):
         """The host's options for this evaluation."""
-        return {**model_options, "disable_cfg1_optimization": True} if UNCOND in self.moment.asked else model_options
+        needed = UNCOND in self.moment.asked or self.moment.combined == 1 and self.guided
+        return {**model_options, "disable_cfg1_optimization": True} if needed else model_options
 
     # ------------------------------------------------------------------------------------------------ the batch
 
@@ -71,7 +78,7 @@ class Evaluation:
             self.against = conds[uncond_at]
         used = [self.edit(cond) for cond in conds]
         perturbed, prompts = self.added(cond_at, uncond_at) if first else ([], [])
-        entries = arranged(used, perturbed, prompts, cond_at, uncond_at)
+        entries = arranged(used, perturbed, prompts, cond_at, uncond_at, self.moment.weakened)
         own = self.compute(executor, entries, self.x, timestep, model_options)
         if stand_ins:
             own = self.fill(stand_ins, used, own, timestep)
@@ -83,21 +90,26 @@ class Evaluation:
 
     def added(self, cond_at, uncond_at):
         """Our entries of a batch: those that other packs should take for its cond, and those for its uncond."""
-        perturbed, prompts = [], []
-        for branch in self.wanted():
-            if isinstance(branch, OF_THE_PROMPT):
-                perturbed.append((Label(cond_at or 0, branch), self.entry(branch)))
-            elif isinstance(branch, Prompt):
-                prompts.append((Label(1 if uncond_at is None else uncond_at, branch), self.entry(branch)))
+        places = cond_at or 0, 1 if uncond_at is None else uncond_at
+        wanted = self.wanted()
+        perturbed, prompts = (
+            [(self.label(branch, *places), self.entry(branch)) for branch in wanted if isinstance(branch, kind)]
+            for kind in (OF_THE_PROMPT, Prompt))
         instead = self.negative if uncond_at is not None else None
         if instead is not None and instead is not self.against and not reaches_all(instead):
-            prompts.append((Label(uncond_at, UNCOND), self.against))  # for where the other negative does not reach
+            prompts.append((self.label(UNCOND, cond_at, uncond_at), self.against))  # for where the other negative does not reach
         return perturbed, prompts
 
+    def label(self, branch, cond_at, uncond_at):
+        """The label of one of our entries, by the places of the host's."""
+        if isinstance(branch, OF_THE_PROMPT):
+            return Label(cond_at, branch, branch if isinstance(branch, Perturbed) else None)
+        return Label(uncond_at, branch, self.moment.weakened if branch == UNCOND else None)
+
     def wanted(self):
-        """The branches to compute beside the guider's own predictions."""
-        return [branch for branch in self.moment.asked if branch != UNCOND and self.in_range(branch)
-                and not (isinstance(branch, Cropped) and sees_all(branch, self.run.shapes))]
+        """The branches to compute beside the guider's own predictions, in an order that does not change."""
+        return sorted((branch for branch in self.moment.asked if branch != UNCOND and self.in_range(branch)
+                       and not (isinstance(branch, Cropped) and sees_all(branch, self.run.shapes))), key=repr)
 
     def entry(self, branch):
         """The conditioning of a branch: a prompt's own, or a copy of the cond that it perturbs."""
@@ -105,8 +117,7 @@ class Evaluation:
             return self.run.prompts[branch.key]
         if branch == UNCOND:
             return self.edit(negative_of(self.run.guider))
-        base = self.base if self.base is not None else self.run.guider.conds.get("positive") or []
-        entries = self.copied(self.edit(base), branch)
+        entries = self.copied(self.edit(self.base if self.base is not None else self.run.guider.conds.get("positive") or []), branch)
         if isinstance(branch, Cropped):
             if any({"control", "gligen"} & entry.keys() for entry in entries):
                 self.run.say_once("Sliding windows see the picture without ControlNets and GLIGEN, which only know the whole.")
@@ -116,10 +127,10 @@ class Evaluation:
     def copied(self, cond, branch):
         """A conditioning with uuids of its own. Step caches remember predictions by them: ours differ from those of the
         entries that they copy, and stay for the run."""
-        return [
-            {**entry, "uuid": self.run.uuids.setdefault((branch.lasting, entry.get("uuid")), uuid.uuid4())}
-            for entry in cond
-        ]
+        own = [self.run.uuids.setdefault((branch.lasting, entry.get("uuid")), uuid.uuid4()) for entry in cond]
+        if isinstance(branch, Perturbed):
+            self.run.twins.update((mine, entry.get("uuid")) for mine, entry in zip(own, cond))
+        return [{**entry, "uuid": mine} for mine, entry in zip(own, cond)]
 
     def edit(self, cond):
         """A conditioning as the plan wants it: another negative instead, or another embedding of the prompt."""
@@ -147,30 +158,32 @@ class Evaluation:
         """A prompt with the tokens of the other prompts that the plan wants in the same row."""
         wish, prompts = self.moment.beside, self.run.prompts
         negative = prompts[wish.negative][0] if wish.negative and self.in_range(Prompt(wish.negative)) else None
-        pushed = [(prompts[key][0], weight) for key, weight in wish.pushed if self.in_range(Prompt(key))]
-        if negative is None and not pushed:
-            return cond
-        away, weights = together(pushed)
-        return [
-            join(entry, self.run.network, negative, away, weights, Nag(wish.scale, wish.tau, wish.alpha),
-                 self.run.uuids.setdefault((wish, entry.get("uuid")), uuid.uuid4()))
-            for entry in cond
-        ]
+        made = []
+        for entry in cond:
+            pushed = [(prompts[key][0], weight) for key, weight in wish.pushed
+                      if self.in_range(Prompt(key)) and self.run.means(entry, key)]
+            if negative is not None or pushed:
+                entry = join(entry, self.run.network, negative, *together(pushed), Nag(wish.scale, wish.tau, wish.alpha),
+                             self.run.uuids.setdefault((wish, entry.get("uuid")), uuid.uuid4()))
+            made.append(entry)
+        return made
 
     def compute(self, executor, entries, x, timestep, model_options):
         """The predictions of the guider's own entries; those of ours are kept."""
-        labels, conds = Labels(label for label, _ in entries), [cond for _, cond in entries]
+        labels, conds = Labels((label for label, _ in entries), self.run.twins), [cond for _, cond in entries]
         if self.moment.beside:
             conds = [cond and [entry if JOINED in entry["model_conds"] else beside(entry, self.run.network) for entry in cond]
                      for cond in conds]
-        if any(label.branch is not None for label in labels.labels):
+        if self.moment.distilled is not None:
+            conds = [cond and told(cond, self.moment.distilled) for cond in conds]
+        if any(label.branch is not None or label.weakened is not None for label in labels.labels):
             conds, model_options = labelled(labels, conds, model_options)
         out = executor(self.run.guider.inner_model, conds, x, timestep, model_options)
         for label, prediction in zip(labels.labels, out):
             if label.branch is not None:
                 self.branches[label.branch] = prediction
-            if isinstance(label.branch, Perturbed):
-                self.run.perturbed[label.branch] = self.run.perturbed.get(label.branch, False) or label.branch in labels.perturbed
+            if label.weakened is not None:
+                self.run.weakened[label.weakened] = self.run.weakened.get(label.weakened, False) or label.weakened in labels.done
         return [prediction for label, prediction in zip(labels.labels, out) if label.branch is None]
 
     def fill(self, stand_ins, used, predictions, timestep):
@@ -235,9 +248,9 @@ class Evaluation:
         if stale:
             self.predict(stale, args)
             uncond = self.branches.pop(UNCOND, uncond)
-        if uncond is None and self.moment.uncond in self.moment.needs:
+        if uncond is None and self.guided:
             self.run.say_once(
-                f"The guidance scale is {self.moment.scale:g} but {type(self.run.guider).__name__} did not compute a "
+                f"The guidance scale is {max(moment.scale for moment in self.moments):g} but {type(self.run.guider).__name__} did not compute a "
                 "negative to guide away from, so the answer is the prompt's own prediction."
             )
         uncond = cond if uncond is None else uncond
@@ -247,11 +260,23 @@ class Evaluation:
                 self.branches[branch] = torch.where(covered, prediction, uncond)  # elsewhere it pushes nowhere
         tensors = [args["input"], cond, uncond, args["denoised"], *self.branches.values()]
         states = [
-            begin(moment, *stream[:4], dict(zip(self.branches, stream[4:])))
+            begin(moment, *stream[:3], self.at_its_scale(moment, *stream[1:4]), dict(zip(self.branches, stream[4:])))
             for moment, stream in zip(self.moments, zip(*map(self.streams, tensors)))
         ]
         self.branches = {}
         return states
+
+    def at_its_scale(self, moment, cond, uncond, denoised):
+        """A stream's answer at its own scale, where the host has combined the whole pack at that of the first stream."""
+        scale, host = moment.combined, self.moment.combined
+        if len(self.moments) == 1 or has_scale_pair(self.run.guider) or scale == host and (scale != 1 or not self.guided):
+            return denoised
+        if hasattr(self.run.guider, "cfg2") or hasattr(self.run.guider, "neg_scale"):
+            self.run.say_once(f"{type(self.run.guider).__name__} adds a term of its own, which is the same for all streams, so "
+                              "audio is not quite what it would be alone.")
+        own = cond if scale == 1 else uncond + (cond - uncond) * scale
+        others = denoised - (uncond + (cond - uncond) * host)  # what other packs have made of it; else all zeros
+        return own + others
 
     def in_force(self, args):
         """The moments at the scale with which the host has really combined: another pack, or the guider itself, may
@@ -273,12 +298,12 @@ class Evaluation:
         x, sigma, options = args["input"], args["sigma"], {**args["model_options"], RUN: None}
         for branch in branches:
             if isinstance(branch, Weak):
-                self.branches[branch] = self.run.weak[branch.key].predict(self.base, x, sigma)
-        for level in {branch.sigma for branch in branches if isinstance(branch, Ahead)}:
+                self.branches[branch] = self.run.weak[branch.key].predict(self.base, x, sigma, self.moment.distilled)
+        for level in sorted({branch.sigma for branch in branches if isinstance(branch, Ahead)}):
             self.look_ahead(level, args, options)
         ours = [branch for branch in branches if not isinstance(branch, (Weak, Ahead))]
         if ours:
-            entries = [(Label(0 if isinstance(branch, OF_THE_PROMPT) else 1, branch), self.entry(branch)) for branch in ours]
+            entries = [(self.label(branch, 0, 1), self.entry(branch)) for branch in ours]
             self.compute(comfy.samplers.calc_cond_batch, entries, x, sigma, options)
 
     def look_ahead(self, sigma, args, options):
@@ -292,7 +317,8 @@ class Evaluation:
         there = x + (x - cond) * ((sigma - self.moment.sigma) / self.moment.sigma)
         timestep = torch.full_like(args["sigma"], sigma)
         self.compute(comfy.samplers.calc_cond_batch, [
-            (Label(0, with_it), self.copied(prompt, with_it)), (Label(1, without_it), self.copied(uncond, without_it)),
+            (Label(0, with_it), self.copied(prompt, with_it)),
+            (Label(1, without_it, self.moment.weakened), self.copied(uncond, without_it)),
         ], there, timestep, options)
         if not reaches_all(uncond):
             covered = coverage(uncond, there, timestep)

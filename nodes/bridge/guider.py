@@ -46,6 +46,11 @@ def number(value, step):
     return float(value) if isinstance(value, (float, int, Real)) or (isinstance(value, torch.Tensor) and value.numel() == 1) else None
 
 
+def shares_of(scales):
+    """How much of the guidance that a strategy sets for the first stream each of them gets."""
+    return [1.0 if scales[0] == 1 else (scale - 1) / (scales[0] - 1) for scale in scales]
+
+
 def planned_values(guider, moments, negative):
     """The guider's attributes as the plan wants them for one call: its scales, whatever it calls them, and a negative
     where it has none."""

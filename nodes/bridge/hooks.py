@@ -20,7 +20,7 @@ from comfy.patcher_extension import WrappersMP
 from ...guidance.core import Recipe
 from ...guidance.schedule import Schedule
 from .evaluation import RUN
-from .rows import ROWS, told_apart
+from .rows import TOLD, told_apart
 from .run import Run
 from .seen import cropping, retold
 
@@ -163,7 +163,7 @@ def apply_model(executor, x, t, c_concat=None, c_crossattn=None, control=None, t
     options, run = told_apart(transformer_options), transformer_options.get(RUN)
     if run is not None:
         run.called(x)
-        executor = retold(executor, run, options.get(ROWS))
+        executor = retold(executor, run, options.get(TOLD))
     return executor(x, t, c_concat, c_crossattn, control, options, **conds)
 
 

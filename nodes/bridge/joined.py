@@ -8,27 +8,27 @@ each row may live on another device.
     sentence = refusal(model, [*cond, negative])                                    # before sampling
     cond = [join(entry, network, negative, nag=Nag(4.0)) for entry in cond]         # before the host's calc_cond_batch
     uncond = [beside(entry, network) for entry in uncond]                           # so that it may share the forward
-    model.add_wrapper_with_key(WrappersMP.APPLY_MODEL, key, apply_model)            # once, when the model is patched
-    options["optimized_attention_override"] = partial(override, the one before)     # once, when the model is patched
+    attention.install(model)                                                        # once, when the model is patched
 """
 
+from collections.abc import Callable
 from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import partial
 from itertools import accumulate, groupby
 from typing import NamedTuple
-from weakref import WeakKeyDictionary, ref
 
 import comfy.conds
 import comfy.utils
 import torch
-from comfy.patcher_extension import WrappersMP
 
 from ...guidance.nag import nag
+from .calls import Call, partial_attention, pick
+from .hooked import hooked
+from .rows import JOINED
 
-JOINED = "guidance_joined"  # in an entry's model_conds, then in apply_model's keywords, then in transformer_options
-INSTALLED = "guidance_joining"  # in the model's transformer_options
+ITS_OWN = "guidance_words"  # in an entry: keys of the words with a negative weight in its prompt; in theirs too
 PLACE = "guidance_place"  # in transformer_options: which kind of attention is calling, where its tokens do not tell
 
 
@@ -104,6 +104,10 @@ def join(entry, network, negative=None, pushed=None, weight=1.0, nag=None, uuid=
         return beside(entry, network)
     own, away, against = (0 if part is None else _tokens(part) for part in (entry, pushed, negative))
     lead = away - pushed["cross_attn"].shape[1] if pushed is not None and form_of(network).pads_in_front else 0
+    if pushed is not None and form_of(network).mixes:  # rows share a forward where one text is as long as several of the other
+        more = -(own + away + against) % own
+        pushed, away, lead = _padded(pushed, more), away + more, lead + more
+        parts = [part for part in (entry, pushed, negative) if part is not None]
     weights = tuple(weight) if isinstance(weight, (tuple, list)) else (float(weight),) * (away - lead)
     streams = Streams(own, away, against, weights, nag if negative is not None else None, lead)
     conds = dict(entry["model_conds"])
@@ -120,6 +124,17 @@ def join(entry, network, negative=None, pushed=None, weight=1.0, nag=None, uuid=
     return joined if uuid is None else {**joined, "uuid": uuid}
 
 
+def _padded(entry, more):
+    """An entry with so many more tokens in front, which nothing will attend to."""
+    conds = dict(entry["model_conds"])
+    for name, dim in (("c_crossattn", 1), ("attention_mask", -1)):
+        if name in conds:
+            tensor = conds[name].cond
+            shape = [more if axis == dim % tensor.ndim else size for axis, size in enumerate(tensor.shape)]
+            conds[name] = conds[name]._copy_with(torch.cat([tensor.new_zeros(shape), tensor], dim))
+    return {**entry, "model_conds": conds}
+
+
 def together(pushed):
     """(one entry, a weight for each of its tokens) of several (entry, weight) pairs that are pushed away."""
     if len(pushed) < 2:
@@ -129,6 +144,9 @@ def together(pushed):
     unpadded = [type(cond)(cond.cond[:, -length:]) for cond, length in zip(tokens, lengths)]
     weights = tuple(float(weight) for (_, weight), length in zip(pushed, lengths) for _ in range(length))
     conds = {**entries[0]["model_conds"], "c_crossattn": _cat(unpadded)}
+    masks = [entry["model_conds"].get("attention_mask") for entry in entries]
+    if any(mask is not None for mask in masks):
+        conds["attention_mask"] = _cat(_masks(masks, lengths))
     return {**entries[0], "model_conds": conds, "cross_attn": torch.cat([e["cross_attn"] for e in entries], 1)}, weights
 
 
@@ -188,35 +206,27 @@ class Rows:
         return list(zip([0, *ends], ends))
 
 
-def apply_model(executor, x, t, c_concat=None, c_crossattn=None, control=None, transformer_options={}, **conds):
-    """APPLY_MODEL wrapper: tell the network's attention what the rows of this forward are."""
-    streams = conds.pop(JOINED, None)
+@contextmanager
+def reading(network, x, streams, options):
+    """Around a forward, whose options these are then: the network's attention is told what its rows read.
+
+    x: what the host hands to the model. streams: those of each entry, from its conditioning; None where nothing is joined.
+    """
     if streams is None:
-        return executor(x, t, c_concat, c_crossattn, control, transformer_options, **conds)
-    network = executor.class_obj.diffusion_model
-    network = getattr(network, "_orig_mod", network)  # compiled
+        yield options
+        return
     form = form_of(network)
     rows = Rows(streams, form, form.image(network, x) if form.image else None)
-    options = {**transformer_options, JOINED: rows}
+    options = {**options, JOINED: rows}
     replaced = options.get("patches_replace", {}).get("attn2")
     if rows.any and replaced:
         split = {block: partial(_replaced, rows, replace) for block, replace in replaced.items()}
         options["patches_replace"] = {**options["patches_replace"], "attn2": split}
-    with _hooked(network, form, rows):
-        out = executor(x, t, c_concat, c_crossattn, control, options, **conds)
+    with hooked(network, "joined", form.changes, rows):
+        yield options
     if rows.any and rows.noted == {"entered"}:
         raise RuntimeError("The negative prompt was joined to the prompt, but another pack has replaced the attention "
                            "that would have told them apart.")
-    return out
-
-
-def install(model):
-    """Make a model clone able to read several prompts in a row. Twice is as good as once."""
-    options = model.model_options["transformer_options"]
-    if not options.get(INSTALLED):
-        options[INSTALLED] = True
-        model.add_wrapper_with_key(WrappersMP.APPLY_MODEL, INSTALLED, apply_model)
-        options["optimized_attention_override"] = partial(override, options.get("optimized_attention_override"))
 
 
 class Place(NamedTuple):
@@ -230,51 +240,6 @@ class Place(NamedTuple):
 
 
 OFF, TEXT, CROSS = Place("off"), Place("text"), Place("cross")
-
-
-class _Hook:
-    """Stands in for one method of the network during a forward."""
-
-    def __init__(self, owner, name, change):
-        self.owner, self.name, self.change = ref(owner), name, change
-        self.network = self.rows = self.original = self.before = None
-
-    def enter(self, network, rows):
-        owner = self.owner()
-        self.network, self.rows, self.original = network, rows, getattr(owner, self.name)
-        self.before = owner.__dict__.get(self.name)
-        owner.__dict__[self.name] = self.call
-
-    def leave(self):
-        methods = self.owner().__dict__
-        if self.before is None:
-            del methods[self.name]
-        else:
-            methods[self.name] = self.before
-        self.network = self.rows = self.original = self.before = None
-
-    def call(self, *args, **kwargs):
-        return self.change(self, *args, **kwargs)
-
-
-# Of each network, made once for torch.compile. Each device has a network of its own, which runs one forward at a time.
-_hooks: WeakKeyDictionary = WeakKeyDictionary()
-
-
-@contextmanager
-def _hooked(network, form, rows):
-    if network not in _hooks or any(hook.owner() is None for hook in _hooks[network]):
-        changes = [(getattr(network, form.entry), "forward", _entered), *form.hooks(network)]
-        _hooks[network] = [_Hook(*change) for change in changes]
-    entered = []
-    try:
-        for hook in _hooks[network]:
-            hook.enter(network, rows)
-            entered.append(hook)
-        yield
-    finally:
-        for hook in reversed(entered):
-            hook.leave()
 
 
 @torch.compiler.disable
@@ -395,20 +360,11 @@ def _aura_registers(hook, context):
 # --- Attention -------------------------------------------------------------------------------------------------------
 
 
-@torch.compiler.disable
-def override(previous, attend, q, k, v, *args, **kwargs):
-    """Attention, in which rows with joined text see each of their prompts apart.
-
-    previous: the override that was installed before, or None. attend: the host's attention function.
-    """
-    attend = attend if previous is None else partial(previous, attend)
-    options = kwargs.get("transformer_options") or {}
+def attention(call, options):
+    """Attention, in which rows with joined text see each of their prompts apart."""
     rows, place = options.get(JOINED), options.get(PLACE)
-    if rows is None or not rows.any or place == OFF:
-        return attend(q, k, v, *args, **kwargs)
-    call = Call(attend, q, k, v, args, kwargs)
-    kind = rows.form.kind(rows, call, place)
-    return attend(q, k, v, *args, **kwargs) if kind is None else _split(call, kind, rows)
+    kind = rows.form.kind(rows, call, place) if rows is not None and rows.any and place != OFF else None
+    return call() if kind is None else _split(call, kind, rows)
 
 
 @torch.compiler.disable
@@ -431,105 +387,6 @@ def _split(call, kind, rows):
     return out[0] if len(out) == 1 else torch.cat(out)
 
 
-class Call:
-    """One call of the host's attention, parts of which can be asked for.
-
-    Its layouts: q, k, v are (batch, tokens, heads x width), v perhaps (batch, tokens, heads, width); with skip_reshape
-    they are (batch, heads, tokens, width). The answer is (batch, tokens, heads x width), or with skip_output_reshape
-    (batch, heads, tokens, width). A mask may lack any leading dimension and may have 1 for batch, heads or queries.
-    """
-
-    def __init__(self, attend, q, k, v, args, kwargs):
-        self.attend, self.q, self.k, self.v = attend, q, k, v
-        self.args, self.kwargs = args, kwargs
-        self.axis = 2 if kwargs.get("skip_reshape") else 1
-        self.out_axis = 2 if kwargs.get("skip_output_reshape") else 1
-
-    @property
-    def queries(self):
-        return self.q.shape[self.axis]
-
-    @property
-    def keys(self):
-        return self.k.shape[self.axis]
-
-    @property
-    def mask(self):
-        return self.args[1] if len(self.args) > 1 else self.kwargs.get("mask")
-
-    @property
-    def features(self):
-        return (1, 3) if self.out_axis == 2 else (-1,)
-
-    @property
-    def shares(self):
-        """Whether this is torch's own attention without anything that would change it, so that it may be taken apart."""
-        plain = (getattr(self.attend, "__name__", "") == "attention_pytorch" and self.mask is None
-                 and len(self.args) < 3 and not self.kwargs.keys() - PLAIN and self.k.shape == self.q.shape)
-        trained = torch.is_grad_enabled() and self.q.requires_grad
-        return plain and not trained and _partial_works(self.q.device, self.q.dtype, self.by_head()[0].shape[-1])
-
-    def by_head(self):
-        """q, k, v as (batch, heads, tokens, width)."""
-        if self.axis == 2:
-            return self.q, self.k, self.v
-        heads = self.args[0] if self.args else self.kwargs["heads"]
-        return [t.reshape(*t.shape[:2], heads, -1).transpose(1, 2) for t in (self.q, self.k, self.v)]
-
-    def with_mask(self, mask):
-        if len(self.args) > 1:
-            return (self.args[0], mask, *self.args[2:]), self.kwargs
-        return self.args, {**self.kwargs, "mask": mask} if "mask" in self.kwargs else self.kwargs
-
-    def __call__(self):
-        return self.attend(self.q, self.k, self.v, *self.args, **self.kwargs)
-
-    def rows(self, start, stop, entries):
-        """The same for some of the batch."""
-        mask = self.mask
-        if mask is not None and mask.ndim > 2 and mask.shape[0] == self.q.shape[0]:
-            mask = mask[start:stop]
-        args, kwargs = self.with_mask(mask)
-        options = kwargs["transformer_options"]
-        if "cond_or_uncond" in options:  # another pack's override must see options that fit the rows it is given
-            kwargs = {**kwargs, "transformer_options": {
-                **options, "cond_or_uncond": [options["cond_or_uncond"][i] for i in entries]}}
-        q, k, v = (tensor[start:stop] for tensor in (self.q, self.k, self.v))
-        return Call(self.attend, q, k, v, args, kwargs)
-
-    def part(self, queries, keys):
-        """The same for some tokens. queries, keys: lists of (start, stop)."""
-        mask = self.mask
-        if mask is not None:
-            mask = _pick(mask, keys, mask.ndim - 1)
-            mask = _pick(mask, queries, mask.ndim - 2) if mask.ndim > 1 and mask.shape[-2] == self.queries else mask
-        args, kwargs = self.with_mask(mask)
-        k, v = _pick(self.k, keys, self.axis), _pick(self.v, keys, self.axis)
-        return Call(self.attend, _pick(self.q, queries, self.axis), k, v, args, kwargs)
-
-    def weighted(self, start, weights):
-        """The same with the values of some keys pushed away."""
-        stop = start + len(weights)
-        pushed = self.v.narrow(self.axis, start, len(weights))
-        if len(set(weights)) == 1:
-            pushed = pushed * -weights[0]
-        else:
-            shape = [-1 if axis == self.axis else 1 for axis in range(self.v.ndim)]
-            pushed = pushed * self.v.new_tensor(weights).neg().view(shape)
-        before, after = (_pick(self.v, [piece], self.axis) for piece in ((0, start), (stop, self.keys)))
-        v = torch.cat([before, pushed, after], dim=self.axis)
-        return Call(self.attend, self.q, self.k, v, self.args, self.kwargs)
-
-
-PLAIN = {"heads", "mask", "attn_precision", "skip_reshape", "skip_output_reshape", "transformer_options",
-         "_inside_attn_wrapper", "low_precision_attention"}
-
-
-def _pick(tensor, pieces, axis):
-    pieces = [tensor.narrow(axis, start, stop - start) for start, stop in pieces]
-    return pieces[0] if len(pieces) == 1 else torch.cat(pieces, dim=axis)
-
-
 def _guide(plus, minus, streams, axis, features):
     """NAG, of long videos in pieces, because its float32 would not fit beside them."""
     pieces = 1 + plus.numel() // 2 ** 26
@@ -543,7 +400,8 @@ def _cross(call, streams, rows):
     """Every query is an image token; the keys are the text."""
     prompt, pushed = streams.prompt, streams.pushed
     whole = [(0, call.queries)]
-    positive = call.part(whole, [(0, prompt + pushed)])
+    read = [(0, prompt), (prompt + streams.lead, prompt + pushed)] if streams.lead else [(0, prompt + pushed)]
+    positive = call.part(whole, read)
     if pushed:
         positive = positive.weighted(prompt, streams.weights)
     if not streams.negative:
@@ -597,40 +455,18 @@ def _joint_once(call, streams, rows):
     """
     q, k, v = call.by_head()
     text = sum(rows.lengths)
-    pixels, mass = _partial(q, k[:, :, text:], v[:, :, text:])
+    pixels, mass = partial_attention(q, k[:, :, text:], v[:, :, text:])
     image, out, guided = (text, q.shape[2]), [], []
     for stream in rows.bounds:
-        words, share = _partial(_pick(q, [stream, image], 2), *(_pick(t, [stream], 2) for t in (k, v)))
-        share = torch.sigmoid(share - _pick(mass, [stream, image], 2)).unsqueeze(-1)
-        seen = torch.lerp(_pick(pixels, [stream, image], 2).float(), words.float(), share).to(q.dtype)
+        words, share = partial_attention(pick(q, [stream, image], 2), *(pick(t, [stream], 2) for t in (k, v)))
+        share = torch.sigmoid(share - pick(mass, [stream, image], 2)).unsqueeze(-1)
+        seen = torch.lerp(pick(pixels, [stream, image], 2).float(), words.float(), share).to(q.dtype)
         length = stream[1] - stream[0]
         out.append(seen[:, :, :length])
         guided.append(seen[:, :, length:])
     plus, minus = guided
     out = torch.cat([*out, _guide(plus, minus, streams, 2, (1, 3))], dim=2)
-    return out if call.out_axis == 2 else out.transpose(1, 2).flatten(2)
-
-
-def _partial(q, k, v):
-    """Attention (batch, heads, tokens, width), and the logarithm of what each query's softmax was divided by."""
-    if q.device.type == "cpu":
-        return torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(q, k, v)[:2]
-    return torch.ops.aten._scaled_dot_product_flash_attention(q, k, v)[:2]
-
-
-@lru_cache(None)
-def _partial_works(device, dtype, width):
-    """Whether this torch has a kernel that says what it divided by. Tried once: it is not in torch's public API."""
-    generator = torch.Generator().manual_seed(0)
-    q, k, v = (torch.randn(1, 2, 40, width, generator=generator).to(device, dtype) for _ in range(3))
-    try:
-        first, mass = _partial(q, k[:, :, :9], v[:, :, :9])
-        second, other = _partial(q, k[:, :, 9:], v[:, :, 9:])
-        merged = torch.lerp(first.float(), second.float(), torch.sigmoid(other - mass).unsqueeze(-1))
-        whole = torch.nn.functional.scaled_dot_product_attention(q, k, v).float()
-    except (RuntimeError, AttributeError, TypeError, NotImplementedError):
-        return False
-    return float((merged - whole).abs().max()) < 16 * torch.finfo(dtype).eps
+    return call.laid_out(out)
 
 
 SPLIT = {"cross": _cross, "text": _text, "joint": _joint}
@@ -662,11 +498,14 @@ class Form(NamedTuple):
     """
 
     entry: str
-    kind: object = _joint_kind
+    kind: Callable = _joint_kind
     mixes: bool = False
-    hooks: object = lambda network: []
-    image: object = None
+    hooks: Callable = lambda network: []
+    image: Callable | None = None
     pads_in_front: bool = False
+
+    def changes(self, network):
+        return [(getattr(network, self.entry), "forward", _entered), *self.hooks(network)]
 
 
 def _modules(network, *names):
@@ -784,5 +623,9 @@ REFUSED = {  # by the network's class: what a prompt may carry beside its tokens
 
 def form_of(network):
     """How this network reads its text; None for an architecture that is not known."""
-    kind = type(network)
-    return FORMS.get(f"{kind.__module__}.{kind.__name__}".removeprefix("comfy.ldm."))
+    return FORMS.get(class_path(network))
+
+
+def class_path(network):
+    """Where the network's class is defined, and its name."""
+    return f"{type(network).__module__}.{type(network).__name__}".removeprefix("comfy.ldm.")

@@ -1,16 +1,19 @@
 """What a chain will do in a run and what it did: a line on the log before and after, and under each node its own."""
 
 import logging
+from functools import cached_property
 from itertools import groupby
 
-from ...guidance.core import chain, unchanged
+from ...guidance.core import chain, forwards, needed, unchanged
+from .blocks import anatomy_of
+from .distilled import takes_scale
+from .guider import shares_of
+from .joined import form_of
 from .page import harmless, server
 
 log = logging.getLogger("comfyui-guidance")
 
 MOST_SPANS = 4  # a scale that changes at every step is told by its range
-AT_1 = ("NAG, Push a word away, a Negative prompt that is weighted or perp-neg, PAG, momentum guidance, classifier guidance, CADS, or a CFG node "
-        "with a scale above 1 for part of the run")
 
 
 class Report:
@@ -19,7 +22,7 @@ class Report:
     def __init__(self, run):
         self.run, self.steps = run, len(run.timeline.sigmas) - 1
         self.step = 0  # of the evaluation under way
-        self.scales = {}  # by step, the scale in force
+        self.scales = {}  # by step, the scale in force for each stream
         self.acted: list[set[int]] = [set() for _ in run.links]  # the steps at which each link changed something
         self.spared: list[set[int]] = [set() for _ in run.links]  # the steps at which each took the negative out
         self.asked = [0] * len(run.links)  # the rows that each asked for
@@ -27,13 +30,15 @@ class Report:
 
     # ------------------------------------------------------------------------------------------------ while it runs
 
-    def begun(self, step, moment):
-        self.step, self.scales[step] = step, moment.combined
-        self.evaluations, self.due = self.evaluations + 1, self.due + moment.calls
+    def begun(self, step, moments):
+        self.step, self.scales[step] = step, [moment.combined for moment in moments]
+        self.evaluations, self.due = self.evaluations + 1, self.due + len(forwards(needed(moments)))
 
     def planned(self, i, before, after):
         """A link has changed the plan."""
-        if before.needs != after.needs or before.combined != after.combined or before.embed is not after.embed or before.beside != after.beside:
+        if (before.needs != after.needs or before.combined != after.combined or before.embed is not after.embed
+                or before.beside != after.beside or before.distilled != after.distilled
+                or (before.weakened != after.weakened and after.uncond in after.needs)):
             self.acted[i].add(self.step)
         self.asked[i] += sum(branch.rows for branch in after.asked - before.asked)
         if after.uncond not in after.needs and before.uncond in before.needs:
@@ -49,6 +54,10 @@ class Report:
 
     # ------------------------------------------------------------------------------------------------ the lines
 
+    @cached_property
+    def at_1(self):
+        return what_acts_at_1(self.run.guider.model_patcher)
+
     @harmless
     def before(self):
         run = self.run
@@ -56,17 +65,21 @@ class Report:
         setters = [link.name for link, step in zip(run.links, steps) if step.sets is not unchanged]
         if len(setters) > 1:
             run.say_once(f"{', '.join(setters[:-1])} and {setters[-1]} each set the scale; {setters[-1]} wins, as the last one.")
-        plan = chain(*steps).plan
-        moments = [plan(moment) for moment in run.timeline.moments(run.scales[0])]
-        self.promised = sum(moment.rows for moment in moments)
-        text = f"{self.names()}: {spans([m.combined for m in moments])}; {self.steps} steps, {self.promised} rows planned."
-        unguided = all(moment.combined == 1 for moment in moments)
+        plans = []
+        for stream, (scale, share) in enumerate(zip(run.scales, shares_of(run.scales))):
+            plan = chain(*(link.recipe() for link in run.links)).plan
+            plans.append([plan(moment) for moment in run.timeline.moments(scale, share, stream)])
+        steps = list(zip(*plans))
+        self.promised = sum(1 + sum(branch.rows for branch in needed(moments)) for moments in steps)
+        scales = [[moment.combined for moment in moments] for moments in steps]
+        text = f"{self.names()}: {by_stream(scales)}; {self.steps} steps, {self.promised} rows planned."
+        unguided = all(scale == 1 for at_step in scales for scale in at_step)
         idle = [link for link in run.links if unguided and not link.acts_at_1]
         if idle:
-            text += f" Idle at cfg 1: {', '.join(dict.fromkeys(short(link.name) for link in idle))}; what acts there: {AT_1}."
+            text += f" Idle at cfg 1: {', '.join(dict.fromkeys(short(link.name) for link in idle))}; what acts there: {self.at_1}."
         log.info("Guidance: %s", text)
         for link in idle:
-            tell(link, f"Idle at cfg 1. What acts there: {AT_1}.")
+            tell(link, f"Idle at cfg 1. What acts there: {self.at_1}.")
         if run.links[-1] not in idle:
             tell(run.links[-1], text)
 
@@ -74,7 +87,7 @@ class Report:
     def after(self):
         if not self.evaluations:
             return
-        text = f"{self.names()}: {spans(list(self.scales.values()))}; {self.rows} rows in {self.calls} calls, {self.promised} planned."
+        text = f"{self.names()}: {by_stream(self.scales.values())}; {self.rows} rows in {self.calls} calls, {self.promised} planned."
         for link, spared in zip(self.run.links, self.spared):
             if spared and link.saves:
                 text += f" {short(link.name)}: {self.where(spared, 'no negative')}."
@@ -91,10 +104,10 @@ class Report:
         """What one link did, in one sentence."""
         link, step = self.run.links[i], self.run.streams[0][i]
         if not self.acted[i]:
-            alone = not link.acts_at_1 and all(scale == 1 for scale in self.scales.values())
-            return f"Idle: cfg was 1 throughout. What acts there: {AT_1}." if alone else "Changed nothing in this run."
+            alone = not link.acts_at_1 and all(scale == 1 for at_step in self.scales.values() for scale in at_step)
+            return f"Idle: cfg was 1 throughout. What acts there: {self.at_1}." if alone else "Changed nothing in this run."
         if step.sets is not unchanged or step.limits is not unchanged and not link.saves:
-            return f"In force: {spans(list(self.scales.values()))}."
+            return f"In force: {by_stream(self.scales.values())}."
         if self.spared[i] and link.saves:
             return f"Left the negative out: {self.where(self.spared[i], 'it was left out')}."
         rows = f", {self.asked[i]} rows" if self.asked[i] else ""
@@ -104,6 +117,26 @@ class Report:
         first, count = min(steps), len(steps)
         tail = steps == set(range(first, self.steps))
         return f"{what} from step {first + 1} of {self.steps} on" if tail else f"{what} at {count} of {self.steps} steps"
+
+
+def by_stream(scales):
+    """The scales of the run: for each step, that of each stream."""
+    told = [spans(list(stream)) for stream in zip(*scales)]
+    return told[0] if len(set(told)) == 1 else f"video {told[0]}, audio {told[-1]}"
+
+
+def what_acts_at_1(model):
+    """The strategies that would change a picture at cfg 1 on this model, as a part of a sentence."""
+    network = model.get_model_object("diffusion_model")
+    acting = []
+    if takes_scale(network):
+        acting.append("Distilled guidance over time")
+    if form_of(network) is not None:
+        acting += ["NAG", "Push a word away or a prompt with negative weights"]
+    if anatomy_of(network) is not None:
+        acting.append("PAG, SEG or skipped layers (SLG, STG)")
+    acting += ["a Negative prompt that is weighted or perp-neg", "momentum guidance", "classifier guidance", "CADS"]
+    return ", ".join(acting) + ", or a CFG node with a scale above 1 for a short part of the run, best at its start"
 
 
 def spans(scales):

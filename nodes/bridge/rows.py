@@ -2,41 +2,58 @@
 
 from typing import NamedTuple
 
-from ...guidance.core import Branch
+from ...guidance.core import Branch, Mistimed, Perturbed
 
-LABELS = "guidance_labels"  # in one batch's transformer_options: a Label for each entry
-ROWS = "guidance_rows"  # in one forward's: a Rows
+LABELS = "guidance_labels"  # in one batch's transformer_options: its Labels
+ROWS = "guidance_rows"  # in one forward's: its Rows
+JOINED = "guidance_joined"  # in an entry's model_conds, then in apply_model's keywords, then in one forward's options
+TOLD = "guidance_told"  # in one forward's: which of its entries are told another time, or None where none is
+WEAKENED = "guidance_weakened"  # in one forward's options: what weakens which of its entries
 
 
 class Label(NamedTuple):
     """One entry of a batch. kin: the place of the host's entry that other packs should take it for. branch: what the
-    chain wanted it for; None for the host's own."""
+    chain wanted it for; None for the host's own. weakened: what happens to its attention and blocks on the way."""
 
     kin: int
     branch: Branch | None = None
+    weakened: Perturbed | None = None
 
 
 class Labels:
-    """The labels of one batch, and which of their branches were really perturbed somewhere. No list: the host copies
-    those on their way."""
+    """The labels of one batch. No list: the host copies those on their way.
 
-    def __init__(self, labels):
-        self.labels, self.perturbed = list(labels), set()
+    twins: of an entry's uuid, that of the entry which it copies. done: what has weakened something somewhere.
+    """
+
+    def __init__(self, labels, twins):
+        self.labels, self.twins, self.done = list(labels), twins, set()
 
     def kin(self, order):
         """cond_or_uncond as other packs know it: the host's own entries, and ours as the entries they resemble."""
         return [self.labels[i].kin for i in order]
 
-    def rows(self, order):
-        return Rows([self.labels[i] for i in order], self.perturbed)
+    def rows(self, order, uuids):
+        at = {uuid: place for place, uuid in enumerate(uuids)}
+        twins = [at.get(self.twins.get(uuid)) for uuid in uuids] or [None] * len(order)
+        return Rows([self.labels[i].weakened for i in order], twins, self.done)
+
+    def told(self, order):
+        """The Mistimed branch of each entry that has one; None if none has."""
+        branches = [branch if isinstance(branch := self.labels[i].branch, Mistimed) else None for i in order]
+        return branches if any(branches) else None
 
 
-class Rows:
-    """The labels of one forward's rows, and what is known of the layer that computes them."""
+class Rows(NamedTuple):
+    """The entries of one forward, whose rows lie one behind the other.
 
-    def __init__(self, labels, perturbed):
-        self.labels, self.perturbed = labels, perturbed
-        self.in_self_attention = False
+    weakened: what weakens each, or None. twins: of each, the place of the entry that it copies; None where that is not
+    in this forward. done: what has weakened something.
+    """
+
+    weakened: list
+    twins: list
+    done: set
 
 
 class TellingControl:
@@ -56,17 +73,17 @@ class TellingControl:
         return self.control.get_control(x_noisy, t, cond, batched_number, told)
 
 
-def arranged(conds, perturbed, prompts, cond_at, uncond_at):
+def arranged(conds, perturbed, prompts, cond_at, uncond_at, weakened=None):
     """The entries (label, conditioning) of a batch with ours among the host's: [perturbed, cond, prompts, uncond]. The
     host turns their order round, so that its rows are those of its uncond, ours that are like it, its cond and ours
-    that are like it; whoever looks for the first row of a kind finds the host's own."""
+    that are like it; whoever looks for the first row of a kind finds the host's own. weakened: what weakens its uncond."""
     entries = []
     for i, cond in enumerate(conds):
         if i == (cond_at or 0):
             entries += perturbed
         if i == uncond_at:
             entries += prompts
-        entries.append((Label(i), cond))
+        entries.append((Label(i, weakened=weakened if i == uncond_at else None), cond))
     return entries if uncond_at is not None else entries + prompts
 
 
@@ -97,4 +114,12 @@ def told_apart(transformer_options):
     if labels is None:
         return transformer_options
     order = transformer_options["cond_or_uncond"]
-    return {**transformer_options, ROWS: labels.rows(order), "cond_or_uncond": labels.kin(order), LABELS: None}
+    rows = labels.rows(order, transformer_options.get("uuids", []))
+    return {**transformer_options, ROWS: rows, TOLD: labels.told(order), "cond_or_uncond": labels.kin(order), LABELS: None}
+
+
+def narrowed(options, entries):
+    """The options of a forward as they are for some of its entries: another pack has to see what fits its rows."""
+    fewer = {name: [options[name][i] for i in entries] for name in ("cond_or_uncond", "uuids") if name in options}
+    ours = {name: options[name].only(entries) for name in (JOINED, WEAKENED) if name in options}
+    return {**options, **fewer, **ours}

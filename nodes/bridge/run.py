@@ -11,8 +11,8 @@ import comfy.samplers
 
 from ...guidance.core import Timeline, unchanged
 from .evaluation import Evaluation
-from .guider import bypasses_planning, having, layout, planned_values, prompts_of, read_scales, without
-from .joined import refusal
+from .guider import bypasses_planning, having, layout, planned_values, prompts_of, read_scales, shares_of, without
+from .joined import ITS_OWN, refusal
 from .noise_levels import evaluations_of, landing_of, percent_of, retold_of, space_of
 from .page import Page
 from .report import Report
@@ -47,7 +47,8 @@ class Run:
         self.calling = self.answered = False  # within a call of the guider; whether that call had an answer
         self.conds, self.layouts = None, {}
         self.values = {}  # what the guider has been given for this call
-        self.uuids, self.said, self.perturbed = {}, set(), {}
+        self.uuids, self.twins, self.said, self.weakened = {}, {}, set(), {}
+        self.written: set[str] = set()  # keys of words with a negative weight in some conditioning of the guider's
         self.bypassed = bypasses_planning(guider)
         # A copy on the CPU, so that asking it never waits for the device.
         sampling = copy.deepcopy(guider.model_patcher.get_model_object("model_sampling")).cpu()
@@ -69,10 +70,10 @@ class Run:
     def __exit__(self, *_):
         self.page.finish()
         self.report.after()
-        for branch, happened in self.perturbed.items():
+        for act, happened in self.weakened.items():
             if not happened:
-                self.say_once(f"Attention guidance had no effect: none of {', '.join(sorted(branch.layers))} asked for the "
-                              "attention override, so another pack has replaced it or these layers.")
+                self.say_once(f"Weakening the model had no effect: none of the layers {', '.join(act.layers)} was met, so another "
+                              "pack has replaced them or the attention override.")
         comfy.sampler_helpers.cleanup_models(self.prompts, [])
 
     def brought(self):
@@ -99,6 +100,7 @@ class Run:
             comfy.samplers.apply_empty_x_to_equal_area(shared, made[key], "control", lambda conds, i: conds[i])
         self.conds = self.guider.conds
         self.check_joined()
+        self.check_written()
         try:
             for model in self.weak.values():
                 model.begin(self.guider, noise, sigmas, inputs)
@@ -121,13 +123,27 @@ class Run:
                 if sentence is not None:
                     raise ValueError(f"{link.name}: {sentence}")
 
+    def check_written(self):
+        """Say so where words with a negative weight are in no prompt that they could be pushed away in."""
+        entries = {name: [*chain(*(entry.get(ITS_OWN, ()) for entry in cond))] for name, cond in self.guider.conds.items()}
+        self.written = {key for keys in entries.values() for key in keys}
+        heard = {key for name in prompts_of(self.guider) for key in entries[name]}
+        for link in self.links:
+            if self.written & link.prompts.keys() - heard:
+                self.say_once(f"{link.name}: its prompt is a negative one here, in which negative weights do nothing.")
+
+    def means(self, entry, key):
+        """Whether words are to be pushed away in this entry of a prompt: those written in another prompt are not."""
+        if ITS_OWN not in self.prompts[key][0]:
+            return True
+        return key in entry[ITS_OWN] if ITS_OWN in entry else key not in self.written
+
     def plan(self, sigma, scale=None):
         """A Moment for each stream of the latent. scale: where the guider's own does not count."""
         scales = self.scales if scale is None else [scale] * len(self.shapes)
-        shares = [1.0 if scales[0] == 1 else (scale - 1) / (scales[0] - 1) for scale in scales]
         moments = []
-        for planners, scale, share in zip(self.planners, scales, shares):
-            moment = self.timeline.moment(sigma, scale, share)
+        for stream, (planners, scale, share) in enumerate(zip(self.planners, scales, shares_of(scales))):
+            moment = self.timeline.moment(sigma, scale, share, stream)
             for i, plan in planners:
                 before, moment = moment, plan(moment)
                 if moment is not before:
@@ -142,7 +158,7 @@ class Run:
         if not self.calling:  # within a call the guider has the scales that the chain has chosen
             self.scales = read_scales(self.guider, len(self.shapes), step, self.say_once)
         self.evaluation = Evaluation(self, self.plan(sigma), x)
-        self.report.begun(step, self.evaluation.moment)
+        self.report.begun(step, self.evaluation.moments)
         self.page.planned(self.evaluation.moments[0])
         return self.evaluation
 

@@ -6,24 +6,22 @@ from uuid import uuid5
 import comfy.samplers
 import torch
 
-from ...guidance.core import Mistimed
 from .guider import without
 
 CROPPED = "guidance_cropped"  # in an entry of a conditioning: the Cropped branch through whose windows it sees
 
 
-def retold(executor, run, rows):
-    """A forward of the network in which the rows of Mistimed branches are told their own noise level.
+def retold(executor, run, told):
+    """A forward of the network in which entries are told the noise levels of these branches, where there are any.
 
     What goes in and comes out is scaled, so that all else is as at the noise level that they have.
     """
-    branches = [label.branch for label in rows.labels] if rows is not None else []
-    if not any(isinstance(branch, Mistimed) for branch in branches):
+    if not told:
         return executor
 
     def forward(x, t, *args, **kwargs):
-        size, given, t = len(x) // len(branches), x.clone(), t.clone()
-        parts = [(branch, slice(i * size, (i + 1) * size)) for i, branch in enumerate(branches) if isinstance(branch, Mistimed)]
+        size, given, t = len(x) // len(told), x.clone(), t.clone()
+        parts = [(branch, slice(i * size, (i + 1) * size)) for i, branch in enumerate(told) if branch is not None]
         for branch, part in parts:
             given[part] *= run.retold(branch.sigma, branch.told)[0]
             t[part] = branch.told

@@ -4,6 +4,7 @@ import comfy.model_patcher
 import comfy.sampler_helpers
 import comfy.samplers
 
+from .distilled import INPUT, told
 from .guider import without
 
 
@@ -57,9 +58,11 @@ class WeakModel:
                 for after, before in zip(made, cond)
             ]
 
-    def predict(self, cond, x, sigma):
-        """For the prompt which the main model knows as `cond`."""
+    def predict(self, cond, x, sigma, distilled=None):
+        """For the prompt which the main model knows as `cond`. distilled: the scale, where both take it as an input."""
         prompt = self.known.get(id(cond)) or next(iter(self.known.values()))
+        if distilled is not None and all(INPUT in entry["model_conds"] for entry in prompt):
+            prompt = told(prompt, distilled)
         return comfy.samplers.calc_cond_batch(self.patcher.model, [prompt], x, sigma, self.options)[0]
 
     def end(self):
