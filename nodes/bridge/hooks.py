@@ -20,8 +20,9 @@ from comfy.patcher_extension import WrappersMP
 from ...guidance.core import Recipe
 from ...guidance.schedule import Schedule
 from .evaluation import RUN
-from .rows import told_apart
+from .rows import TOLD, told_apart
 from .run import Run
+from .seen import cropping, retold
 
 CHAIN = "guidance_chain"  # in model_options: the links of the chain, in wire order
 POST_CFG = "sampler_post_cfg_function"
@@ -134,6 +135,10 @@ def predict_noise(executor, x, timestep, model_options={}, seed=None):
 
 
 def calc_cond_batch(executor, model, conds, x, timestep, model_options):
+    return batch(cropping(executor), model, conds, x, timestep, model_options)
+
+
+def batch(executor, model, conds, x, timestep, model_options):
     run = model_options.get(RUN)
     if run is None or model is not run.guider.inner_model:
         return executor(model, conds, x, timestep, model_options)
@@ -154,13 +159,15 @@ class AcrossWindows:
             # No run in the options, so that the batch of a window is left as it is.
             return self.handler.execute(calc, model, conds, x, timestep, {**model_options, RUN: None})
 
-        return calc_cond_batch(windows, model, conds, x, timestep, model_options)
+        return batch(windows, model, conds, x, timestep, model_options)
 
 
 def apply_model(executor, x, t, c_concat=None, c_crossattn=None, control=None, transformer_options={}, **conds):
-    if RUN in transformer_options:
-        transformer_options[RUN].called(x)
-    return executor(x, t, c_concat, c_crossattn, control, told_apart(transformer_options), **conds)
+    options, run = told_apart(transformer_options), transformer_options.get(RUN)
+    if run is not None:
+        run.called(x)
+        executor = retold(executor, run, options.get(TOLD))
+    return executor(x, t, c_concat, c_crossattn, control, options, **conds)
 
 
 def check_hooks(model_options):

@@ -4,7 +4,7 @@ import logging
 from functools import cached_property
 from itertools import groupby
 
-from ...guidance.core import chain, unchanged
+from ...guidance.core import chain, forwards, needed, unchanged
 from .blocks import anatomy_of
 from .distilled import takes_scale
 from .guider import has_hosts_scale, shares_of
@@ -26,14 +26,14 @@ class Report:
         self.acted: list[set[int]] = [set() for _ in run.links]  # the steps at which each link changed something
         self.spared: list[set[int]] = [set() for _ in run.links]  # the steps at which each took the negative out
         self.asked = [0] * len(run.links)  # the rows that each asked for
-        self.evaluations = self.rows = self.calls = 0
+        self.evaluations = self.rows = self.calls = self.due = 0  # due: calls where nothing has to be split
 
     # ------------------------------------------------------------------------------------------------ while it runs
 
     def begun(self, step, moments):
         self.step = step
         self.in_force(moments)
-        self.evaluations += 1
+        self.evaluations, self.due = self.evaluations + 1, self.due + len(forwards(needed(moments)))
 
     def in_force(self, moments):
         self.scales[self.step] = [moment.combined for moment in moments]
@@ -44,7 +44,7 @@ class Report:
                 or before.beside != after.beside or before.distilled != after.distilled or before.sparse != after.sparse
                 or (before.weakened != after.weakened and after.uncond in after.needs)):
             self.acted[i].add(self.step)
-        self.asked[i] += len(after.asked - before.asked)
+        self.asked[i] += sum(branch.rows for branch in after.asked - before.asked)
         if after.uncond not in after.needs and before.uncond in before.needs:
             self.spared[i].add(self.step)
 
@@ -75,7 +75,7 @@ class Report:
             plan = chain(*(link.recipe() for link in run.links)).plan
             plans.append([plan(moment) for moment in run.timeline.moments(scale, share, stream)])
         steps = list(zip(*plans))
-        self.promised = sum(1 + len(frozenset().union(*(moment.needs for moment in moments))) for moments in steps)
+        self.promised = sum(1 + sum(branch.rows for branch in needed(moments)) for moments in steps)
         scales = [[moment.combined for moment in moments] for moments in steps]
         text = f"{self.names()}: {by_stream(scales)}; {self.steps} steps, {self.promised} rows planned."
         # A guider of another pack may have scales that nobody can read beforehand.
@@ -95,7 +95,7 @@ class Report:
         for link, spared in zip(self.run.links, self.spared):
             if spared and link.saves:
                 text += f" {short(link.name)}: {self.where(spared, 'no negative')}."
-        if self.calls > self.evaluations and "context_handler" not in self.run.guider.model_options:
+        if self.calls > self.due and "context_handler" not in self.run.guider.model_options:
             text += " The host could not put all rows into one call (prompts of unequal length, or memory)."
         text += self.of_idle([link for i, link in enumerate(self.run.links) if self.idle_at_1(i)])
         log.info("Guidance: %s", text)
