@@ -81,6 +81,7 @@ def one_level(kind="eps", seed=0):
     return tiny_model(kind, seed, OneLevelUNet)
 
 
+@cache
 def timely(kind="eps", seed=0):
     return tiny_model(kind, seed, TimelyUNet)
 
@@ -196,11 +197,14 @@ GIVEN = {
 
 
 ON_FLUX = {"GuidanceDistilled"}  # strategies for another model than a UNet
+ON_TIMELY = {"GuidanceTSG"}  # and for one that knows the time
 
 
 def home(id, model):
     """The UNet, or a model that the strategy of this id is for."""
-    return tiny_flux() if id in ON_FLUX else model
+    if id in ON_FLUX or model is tiny_flux():
+        return tiny_flux()
+    return timely() if id in ON_TIMELY else model
 
 
 def made(id, model, **knobs):
