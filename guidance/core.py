@@ -106,6 +106,8 @@ class Timeline:
 
         Samplers miss their own grid a little (float noise, an offset first sigma), so near counts as on it.
         """
+        if sigma in self._places:
+            return self._places[sigma]
         grid, last = self.sigmas, len(self.sigmas) - 2
         falls = grid[0] >= grid[-1]
         after = bisect_left(grid, -sigma, key=lambda s: -s) if falls else bisect_left(grid, sigma)
@@ -122,6 +124,11 @@ class Timeline:
         before, after = grid[after - 1], grid[after]
         place = float(grid.index(before)) + (before - sigma) / (before - after)
         return place if isfinite(place) else 0.0  # no number is no place
+
+    @cached_property
+    def _places(self):
+        last = len(self.sigmas) - 2
+        return {sigma: float(min(i, last)) for i, sigma in reversed(list(enumerate(self.sigmas)))}
 
     @cached_property
     def _turns(self):
