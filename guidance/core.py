@@ -6,7 +6,7 @@ them in one forward; then the chain is applied, in order, to the answer that the
 
 from bisect import bisect_left
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import MISSING, dataclass, field, fields, replace
 from functools import cached_property
 from math import isclose, isfinite
 from typing import NamedTuple
@@ -200,6 +200,11 @@ class Moment:
         """Cond alone, whatever the scale was. Some samplers read uncond itself, at any scale: for them it is cond too."""
         return replace(self.at_scale(1.0), skip=True)
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether no step wants anything of the predictions, whatever the scale."""
+        return all(getattr(self, name) is default for name, default in _WISHES)
+
     def ask(self, *branches: Branch) -> "Moment":
         return replace(self, asked=self.asked | set(branches))
 
@@ -223,6 +228,10 @@ class Moment:
     def rows(self) -> int:
         """Predictions for each picture, those of weak models included."""
         return 1 + len(self.needs)
+
+
+_WISHES = [(wish.name, wish.default) for wish in fields(Moment)
+           if wish.default is not MISSING and wish.name not in ("share", "stream", "rescaled")]
 
 
 @dataclass(frozen=True)

@@ -47,13 +47,6 @@ class Evaluation:
         return self.moments[0]
 
     @property
-    def plain(self):
-        """Whether the guider's own batch is all that is wanted."""
-        moment = self.moment
-        return not (moment.asked or moment.skip or moment.beside or moment.embed or moment.weakened or self.negative) \
-            and moment.distilled is None
-
-    @property
     def guided(self):
         """Whether any stream is guided."""
         return any(moment.uncond in moment.needs for moment in self.moments)
@@ -83,7 +76,7 @@ class Evaluation:
         if self.against is None and uncond_at is not None:
             self.against = conds[uncond_at]
         used, spared = conds, False
-        if self.plain:
+        if self.moment.is_plain:
             own = executor(self.run.guider.inner_model, conds, self.x, timestep, model_options)
         else:
             used = [self.edit(cond) for cond in conds]
