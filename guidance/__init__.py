@@ -15,6 +15,7 @@ from .compress import compress
 from .core import UNCOND, Branch, Moment, Perturbed, Prompt, Recipe, State, Step, Timeline, chain, guide
 from .distilled import distilled
 from .erg import erg
+from .fbg import fbg
 from .fdg import fdg
 from .fresca import fresca
 from .interval import ALWAYS, Window, interval
@@ -29,6 +30,7 @@ from .perp_neg import perp_neg
 from .pladis import pladis
 from .power_law import power_law
 from .push_away import push_away
+from .rect_cfgpp import rect_cfgpp
 from .renorm import renorm
 from .rescale import rescale
 from .s2_guidance import s2_guidance
@@ -36,8 +38,11 @@ from .schedule import Schedule, ScheduleError, parse
 from .seg import seg
 from .skimmed import skimmed_cfg
 from .skip_layers import skip_layers, skip_layers_in_uncond
+from .smc import smc_cfg
 from .streams import stream_cfg
+from .swg import swg
 from .tcfg import tcfg
 from .threshold import dynamic_threshold
 from .tpg import tpg
+from .tsg import tsg
 from .zero_star import cfg_zero_star

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from torch import Tensor
 
-from .core import Step, Weak
+from .core import Step
 from .schedule import at
 
 
@@ -25,13 +25,13 @@ def compress(share=0.6, power=1.0, reuse=1.0):
         if moment.scale == 1:
             found = False
             return moment
-        weak = {branch for branch in moment.asked if isinstance(branch, Weak)}
-        if moment.skips and not weak:
+        instead = {branch for branch in moment.asked if branch.instead}
+        if moment.skips and not instead:
             return moment
         steps = len(moment.timeline.sigmas) - 1
         reused = found and int(moment.step) not in guided_steps(steps, share, power)
         found = True
-        return replace(moment, skip=True, asked=moment.asked - weak) if reused else moment
+        return replace(moment, skip=True, asked=moment.asked - instead) if reused else moment
 
     def apply(state):
         nonlocal found, last

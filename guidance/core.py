@@ -5,10 +5,10 @@ them in one forward; then the chain is applied, in order, to the answer that the
 """
 
 from bisect import bisect_left
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import MISSING, dataclass, field, fields, replace
 from functools import cached_property
-from math import isclose, isfinite
+from math import ceil, isclose, isfinite
 from typing import NamedTuple
 
 from torch import Tensor
@@ -17,7 +17,21 @@ from .space import EPS, Space
 
 
 class Branch:
-    """One more prediction that a step may ask for. Hashable: two equal branches are computed once."""
+    """One more prediction that a step may ask for. Hashable: two equal branches are computed once.
+
+    rows: how many predictions of the network it takes.
+    forward: which forward of the network it is computed in; None is that of the prompt.
+    instead: whether guidance starts from it in the place of uncond.
+    lasting: what is the same about it throughout a run.
+    """
+
+    rows = 1
+    forward: Hashable = None
+    instead = False
+
+    @property
+    def lasting(self) -> Hashable:
+        return self
 
 
 @dataclass(frozen=True)
@@ -46,12 +60,73 @@ class Perturbed(Branch):
     amount: float = 0.0
     seed: int = 0
 
+    @property
+    def lasting(self):
+        return replace(self, seed=0, layers=()) if self.seed else self  # each step draws by another seed
+
 
 @dataclass(frozen=True)
 class Weak(Branch):
     """The prediction for the prompt by another, weaker model, which the host knows by this key."""
 
     key: str
+    instead = True
+
+
+@dataclass(frozen=True)
+class Mistimed(Branch):
+    """The prediction for the prompt by a network that gets the very same input, of noise level `sigma`, and is told
+    another noise level."""
+
+    sigma: float
+    told: float
+
+    @property
+    def lasting(self):
+        return Mistimed
+
+
+@dataclass(frozen=True)
+class Ahead(Branch):
+    """The prediction at `sigma`, where the prompt's own prediction leads to in a straight line: for the prompt, or
+    without it. It has to wait for the prompt's own, so it takes another forward."""
+
+    sigma: float
+    prompt: bool
+    instead = True
+
+    @property
+    def forward(self):
+        return Ahead, self.sigma
+
+    @property
+    def lasting(self):
+        return Ahead, self.prompt
+
+
+@dataclass(frozen=True)
+class Cropped(Branch):
+    """The prediction for the prompt by a model that sees the picture through windows, each on its own: `count` of them
+    along height and as many along width, each with this share of it. Where they overlap it is their mean."""
+
+    share: float
+    count: int
+
+    @property
+    def rows(self):
+        return self.count**2
+
+    @property
+    def forward(self):
+        return self
+
+    def windows(self, side: int) -> list[tuple[int, int]]:
+        """(where it starts, how long it is) of each window along a side; together they cover it."""
+        unit = 8 if side >= 64 else 2  # what networks halve and patch
+        size = min(ceil(self.share * side / unit) * unit, side)
+        even = [(side - size) * i // (self.count - 1) for i in range(self.count)]
+        aligned = [*(start // unit * unit for start in even[:-1]), even[-1]]
+        return [(start, size) for start in (aligned if aligned[-1] - aligned[-2] <= size else even)]
 
 
 @dataclass(frozen=True)
@@ -227,7 +302,22 @@ class Moment:
     @property
     def rows(self) -> int:
         """Predictions for each picture, those of weak models included."""
-        return 1 + len(self.needs)
+        return 1 + sum(branch.rows for branch in self.needs)
+
+    @property
+    def calls(self) -> int:
+        """Forwards of the model itself."""
+        return len(forwards(self.needs))
+
+
+def needed(moments) -> frozenset[Branch]:
+    """What an evaluation of several streams computes besides cond."""
+    return frozenset().union(*(moment.needs for moment in moments))
+
+
+def forwards(branches) -> set[Hashable]:
+    """Those in which these branches and cond are computed."""
+    return {None} | {branch.forward for branch in branches}
 
 
 _WISHES = [(wish.name, wish.default) for wish in fields(Moment)

@@ -20,6 +20,10 @@ class Memory:
         before = max((step for step in self.left if step < int(moment.step)), default=None)
         return self.left.get(before)
 
+    def kept(self, moment):
+        """What this very step has left so far, or None."""
+        return self.left.get(int(moment.step))
+
     def keep(self, moment, value):
         """Leave a value, or None, for the steps after this one."""
         step = int(moment.step)

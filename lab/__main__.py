@@ -39,7 +39,7 @@ def judge(args):
 
 def sweep(args):
     from pack.lab.sweep import report
-    report(scales=args.scales, n=args.n, steps=args.steps, prediction=args.prediction)
+    report(scales=args.scales, n=args.n, steps=args.steps, prediction=args.prediction, nodes=args.node)
 
 
 def negatives(args):
@@ -82,6 +82,7 @@ def main():
     command.add_argument("--n", type=int, default=512, help="images per scale")
     command.add_argument("--steps", type=int, default=16)
     command.add_argument("--prediction", choices=["v", "eps", "flow"], default="v")
+    command.add_argument("--node", action="append", default=[], help="one more node on the wire: 'GuidanceTSG scale=3'")
     command.set_defaults(run=sweep)
     command = commands.add_parser("negatives", help="measure what a negative does at cfg 1")
     command.add_argument("--n", type=int, default=512, help="images per setting")

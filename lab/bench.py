@@ -32,6 +32,8 @@ STRATEGIES = {
     "auto range": guidance.auto_range,
     "skimmed CFG": lambda: guidance.skimmed_cfg(4.0),
     "momentum guidance": guidance.momentum_guidance,
+    "SMC-CFG": guidance.smc_cfg,
+    "FBG": guidance.fbg,
 }
 
 

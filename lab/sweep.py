@@ -1,5 +1,7 @@
-"""`python lab sweep`: what the guidance scale does to the demo model, through ComfyUI's own KSampler."""
+"""`python lab sweep`: what the guidance scale, and nodes, do to the demo model, through ComfyUI's own KSampler."""
+import json
 import time
+from functools import reduce
 
 import comfy.utils
 import nodes
@@ -8,6 +10,7 @@ import torch
 from ..nodes.demo import judge
 from ..nodes.demo.model import load
 from . import data, metrics
+from .demo import classes
 
 COLUMNS = ("core3", "joint4", "color", "shape", "background", "size", "frechet", "clipped", "saturation")
 CHUNK = 64
@@ -27,9 +30,21 @@ def sample(model, clip, vae, prompts, cfg, seed=0, steps=16, sampler="euler", sc
     return nodes.VAEDecode().decode(vae, result)[0].movedim(-1, 1)
 
 
-def sweep(scales, n=512, steps=16, prediction="v", seed=5, sampler="euler", scheduler="normal"):
+def guided(model, text):
+    """The model with a node behind it, such as `GuidanceTSG scale=3 end=0.6`; other knobs have their defaults."""
+    name, *knobs = text.split()
+    kind = classes()[name]
+    widgets = [(input.id, getattr(input, "input_override", None) or input) for input in kind.inputs]
+    given = {id: widget.default for id, widget in widgets if getattr(widget, "default", None) is not None}
+    for id, value in (knob.split("=") for knob in knobs):
+        given[id] = json.loads(value) if value[0] in "-.0123456789tf" else value
+    return kind.execute(model, **given).result[0]
+
+
+def sweep(scales, n=512, steps=16, prediction="v", seed=5, sampler="euler", scheduler="normal", nodes=()):
     """Yields one dict of metrics per scale; the first row is n real images, the best that a sample can score."""
-    jury, loaded = judge.load(), load(prediction)
+    jury, (model, *rest) = judge.load(), load(prediction)
+    loaded = (reduce(guided, nodes, model), *rest)
     reference = metrics.reference(jury)
     images, scenes = metrics.real(n, seed)
     yield {"scale": "real", **metrics.score(images, scenes, jury, reference)}

@@ -64,9 +64,11 @@ SETTINGS = {
     "GuidanceCADS": {"noise": 0.25},
     "GuidanceTextEncode": {"text": f"{PROMPT}, ({unwanted(PROMPT).split()[1]}:-1)"},
     "GuidanceClassifier": {"scale": 20.0},
+    "GuidanceSLG": {"scale": 1.0, "start": 0.0, "end": 1.0},
+    "GuidanceFBG": {"pi": 0.95},
 }
 ELSEWHERE = ("GuidanceDistilled",)  # for models that take their scale as an input; the bundled one does not
-CFG = {"GuidanceAutoguidance": 3.0, "GuidanceClassifier": 1.0}
+CFG = {"GuidanceAutoguidance": 3.0, "GuidanceClassifier": 1.0, "GuidanceFBG": 1.0}
 FLOW = ("GuidanceCFGZeroStar", "GuidanceMamboG", "GuidanceMomentum")  # made for flow models
 
 

@@ -9,6 +9,7 @@ from .demo.model import DemoModel
 from .direction import (
     APG,
     FDG,
+    SMC,
     TCFG,
     AutoRange,
     CFGZeroStar,
@@ -19,18 +20,20 @@ from .direction import (
     PowerLaw,
     SkimmedCFG,
 )
+from .elsewhere import SWG, TSG, RectCFGPlusPlus
 from .fewer_rows import Adaptive, Alternate, Budget, Compress
 from .likeness import LikenessNode
 from .other_models import Autoguidance, Classifier
 from .perturbed import ERG, PAG, S2, SEG, SLG, TPG
 from .prompts import CADS, Negative, Null
-from .scale import CFG, BetaCFG, CFGPlusPlus, Distilled, StreamCFG
+from .scale import CFG, FBG, BetaCFG, CFGPlusPlus, Distilled, StreamCFG
 from .schedules import Drawn, Math, Preset, Preview
 
 STRATEGIES = [
     CFG, StreamCFG, Distilled, Negative, NAG, PushAway, TextEncode, CFGPlusPlus, PerpCFG, PAG, SLG,
     DynamicThreshold, Mimic, APG, CFGZeroStar, Rescale, FDG,
     Renorm, TCFG, FreSca, MamboG, PowerLaw, BetaCFG, AutoRange, SkimmedCFG, Momentum,
+    SMC, FBG, RectCFGPlusPlus, TSG, SWG,
     Adaptive, Alternate, Compress, Budget,
     Autoguidance, SEG, TPG, S2, ERG, PLADIS, Classifier, Null, CADS,
 ]

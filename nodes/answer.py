@@ -10,6 +10,7 @@ from .strategy import Strategy
 
 
 class DynamicThreshold(Strategy):
+    reshapes = True
     node_id = "GuidanceDynamicThreshold"
     title = "Dynamic thresholding"
     about = (
@@ -73,6 +74,7 @@ class Mimic(Strategy):
 
 
 class Rescale(Strategy):
+    reshapes = True
     node_id = "GuidanceRescale"
     title = "CFG rescale"
     about = (
@@ -93,6 +95,7 @@ class Rescale(Strategy):
 
 
 class Renorm(Strategy):
+    reshapes = True
     node_id = "GuidanceRenorm"
     category = "guidance/more"
     title = "CFG norm"

@@ -139,7 +139,7 @@ class TextEncode(Joining):
         "taken away. Works at cfg 1. Everything else is as in CLIP Text Encode. Costs no row and hardly any time; without a "
         "negative weight the model is left as it is."
     )
-    aliases = ["negative weight", "negpip", "NegPip", "CLIPTextEncode", "(word:-1)", "negative at cfg 1", "text prompt"]
+    aliases = ["negative weight", "negpip", "NegPip", "CLIPTextEncode", "(word:-1)", "text prompt"]
     when = window("Push away")
     inputs = [
         io.Clip.Input("clip", tooltip="The text encoder, after any LoRA."),

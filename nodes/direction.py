@@ -3,7 +3,7 @@
 from comfy_api.latest import io
 
 from .. import guidance
-from .inputs import number, strength
+from .inputs import number, strength, window
 from .strategy import Strategy
 
 
@@ -233,3 +233,24 @@ class Momentum(Strategy):
     @classmethod
     def acts_at_1(cls, model, knobs):
         return True
+
+
+class SMC(Strategy):
+    node_id = "GuidanceSMC"
+    category = "guidance/more"
+    title = "Sliding mode control (SMC-CFG)"
+    about = (
+        "Less overshoot at high cfg, for flow models: switches every value of guidance by a fixed amount against where it is "
+        "heading. Values smaller than that amount are switched to and fro from step to step. 2 rows, like CFG. One recent "
+        "paper."
+    )
+    aliases = ["smc cfg", "smc", "cfg ctrl", "CFG-Ctrl", "sliding mode control", "overshoot"]
+    recipe = staticmethod(guidance.smc_cfg)
+    when = window("Control")
+    inputs = [
+        number("gain", 0.2, 0.0, 100.0, "The amount, in velocities. 0.2 is the authors' for Flux, SD3, Qwen-Image and Wan. 0 "
+               "is plain CFG.", display_name="gain (K)"),
+        io.Float.Input("decay", default=5.0, min=0.0, max=100.0, step=0.05, display_name="decay (lambda)",
+                       tooltip="How much the last step's direction counts beside its change. 5 is the authors'."),
+        *when,
+    ]

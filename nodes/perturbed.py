@@ -144,7 +144,7 @@ class TPG(Perturbing):
 
 class S2(Perturbing):
     node_id = "GuidanceS2"
-    title = "Random layers left out (S2-Guidance)"
+    title = "Random layers left out (S2)"
     about = (
         "Finer and more coherent pictures and videos: guides away from what the model sees without a few of its layers, others "
         "at every step. 1 row more in the same forward (3 with CFG, 2 at cfg 1), which is not computed before its first such "

@@ -24,7 +24,7 @@ class Negative(Strategy):
         "(no extra cost); with a late start the picture forms first and the unwanted thing is then removed with less "
         "damage. weighted and perp-neg push away from it beside the sampler's negative (1 row more each); perp-neg "
         "spares what the negative shares with the prompt, and wants an empty prompt as the sampler's negative. Put "
-        "several in a row for several negatives; all are computed in one forward."
+        "several in a row for several negatives; those of one length are computed in one forward."
     )
     aliases = ["negative prompt", "perp-neg", "PerpNegGuider", "PerpNeg", "delayed negative", "weighted negative"]
     when = window("Push away")

@@ -164,3 +164,34 @@ class BetaCFG(Strategy):
         number("gamma", 1.0, 0.0, 2.0, "1 gives every push the same length, 0 leaves it the one it has. 0 with a "
                "flat curve is plain CFG.", display_name="gamma (equal pushes)"),
     ]
+
+
+class FBG(Strategy):
+    node_id = "GuidanceFBG"
+    category = "guidance/more"
+    title = "Feedback guidance (FBG)"
+    about = (
+        "A scale for each picture, at each step: as much guidance as the picture still needs to show the prompt, and little "
+        "for one that shows it. Set the sampler's cfg to 1: what is above adds up with it. 2 rows, like CFG, at cfg 1 too."
+    )
+    aliases = ["fbg", "feedback guidance", "FeedbackGuidance", "dynamic cfg", "adaptive scale", "self regulating"]
+    recipe = staticmethod(guidance.fbg)
+    when = window("Guide")
+    inputs = [
+        io.Float.Input("pi", default=0.999, min=0.0, max=1.0, step=0.001, round=0.00001, display_name="pi (trust in the model)",
+                       tooltip="How much of the prediction for the prompt to trust. The lower, the sooner and the more it "
+                       "guides. 0.999 and 0.95 are the authors'. 1 is off."),
+        io.Float.Input("t0", default=0.556, min=0.0, max=0.99, step=0.001, display_name="t0 (start)",
+                       tooltip="When the scale has risen to 3, if nothing is learnt by then: 1 is the start of the run, 0 its "
+                       "end."),
+        io.Float.Input("t1", default=0.429, min=0.0, max=0.99, step=0.001, display_name="t1 (learning)",
+                       tooltip="Where what is learnt from the picture weighs most against that rise: 1 is the start of the "
+                       "run, 0 its end."),
+        number("largest", 10.0, 1.0, 100.0, "The highest scale, the sampler's cfg included. Not above that cfg is off.",
+               display_name="largest cfg"),
+        *when,
+    ]
+
+    @classmethod
+    def acts_at_1(cls, model, knobs):
+        return True

@@ -26,6 +26,7 @@ class Strategy(io.ComfyNode):
     recipe: Callable  # of guidance/, from checked knobs to a Step
     joins = False  # whether rows read their text otherwise, or other prompts too
     saves = False  # whether the node is there to leave out the negative
+    reshapes = False  # whether it acts, at any scale, on what the nodes before it have made of the picture
 
     def __init_subclass__(cls, **kwargs):
         """Have the host call `validate_inputs` with the knobs that may be schedules, and only with those: whatever
@@ -72,7 +73,7 @@ class Strategy(io.ComfyNode):
         node_id = getattr(cls.hidden, "unique_id", None)
         schedules = tuple((knob, partial(cls.applied, knobs, knob)) for knob in knobs.values() if isinstance(knob, Schedule))
         return attach(patched, cls.title, recipe, brought, node_id=node_id, schedules=schedules,
-                      acts_at_1=cls.acts_at_1(model, knobs), saves=cls.saves, joins=cls.joins)
+                      acts_at_1=cls.acts_at_1(model, knobs), saves=cls.saves, reshapes=cls.reshapes, joins=cls.joins)
 
     @classmethod
     def check(cls, knobs):

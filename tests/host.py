@@ -46,6 +46,12 @@ class OneLevelUNet(TinyUNet):
                    "transformer_depth_output": [1, 0]}
 
 
+class TimelyUNet(OneLevelUNet):
+    """One that knows the time: the norms of the others have a channel each, and take it out again."""
+
+    unet_config = {**OneLevelUNet.unet_config, "use_scale_shift_norm": True}
+
+
 @cache
 def tiny_flux(seed=0):
     """A Flux model for the latents and prompts of the UNets here; it takes its guidance as an input."""
@@ -73,6 +79,10 @@ def tiny_model(kind="eps", seed=0, family=TinyUNet):
 
 def one_level(kind="eps", seed=0):
     return tiny_model(kind, seed, OneLevelUNet)
+
+
+def timely(kind="eps", seed=0):
+    return tiny_model(kind, seed, TimelyUNet)
 
 
 def prompt(seed, tokens=6, **values):

@@ -7,8 +7,9 @@ import comfy.sample
 import pytest
 import torch
 from pack.nodes import STRATEGIES
+from pack.nodes.elsewhere import TSG, RectCFGPlusPlus
 from pack.nodes.prompts import Negative
-from pack.nodes.scale import CFG, CFGPlusPlus
+from pack.nodes.scale import CFG, FBG, CFGPlusPlus
 from pack.tests.architectures import ARCHITECTURES, patcher
 from pack.tests.host import NEGATIVE, POSITIVE, node, prompt
 
@@ -71,6 +72,7 @@ def run(model, samples):
 SHAPING = [cls for cls in STRATEGIES if cls.__module__.endswith(("answer", "direction"))]
 # PAG needs attention; the others save by what all streams decide together, or read a prompt that is no picture's.
 PACKED = [(cls, {}) for cls in (CFGPlusPlus, *SHAPING)]
+PACKED += [(FBG, {"pi": 0.9}), (TSG, {}), (RectCFGPlusPlus, {})]
 PACKED += [(CFG, {"start": 0.3, "end": 0.8}), (Negative, {"negative": prompt(7), "mode": "perp-neg"})]
 
 

@@ -34,11 +34,19 @@ def twice_and_a_negative(model):
     return node(NODES["GuidanceNegative"], model, negative=prompt(7), mode="weighted")
 
 
+def from_elsewhere(model):
+    """A row that is told another time, windows, and a second forward."""
+    for id, knobs in (("GuidanceTSG", {"spread": 0.5}), ("GuidanceSWG", {"size": 0.5}), ("GuidanceRectCFGPlusPlus", {})):
+        model = node(NODES[id], model, **knobs)
+    return model
+
+
 CASES = {  # the chain, the scales to try; and what was off, of the effect, before
     # 1.00, without a word; in the two-level UNet of most tests torch.cat failed: "Sizes of tensors must match".
     "PAG": (pag, [5.0, 1.0]),
     "PAG from the middle on": (lambda model: pag(model, scale="0:0, 0.5:3"), [5.0]),  # 1.00: never weakened
     "PAG twice and a negative": (twice_and_a_negative, [5.0]),  # 1.01
+    "from elsewhere": (from_elsewhere, [5.0]),
 }
 
 

@@ -15,7 +15,7 @@ from pack.nodes import STRATEGIES
 from pack.nodes.bridge.hooks import CHAIN
 from pack.nodes.bridge.noise_levels import percent_of
 from pack.nodes.strategy import Strategy
-from pack.tests.host import GIVEN, ON_FLUX, Counter, basic_guider, counted, guided_by, home, made, one_level, tiny_flux
+from pack.tests.host import GIVEN, ON_FLUX, Counter, basic_guider, counted, guided_by, home, made, timely, tiny_flux
 from pack.tests.host import short as sample
 from pack.tests.measure import error
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -62,6 +62,11 @@ NEUTRAL = {
     "GuidanceAutoRange": {"strength": 0.0},
     "GuidanceSkimmedCFG": {"skim": 7.0},
     "GuidanceMomentum": {"alpha": 0.0},
+    "GuidanceSMC": {"gain": 0.0},
+    "GuidanceFBG": {"pi": 1.0},
+    "GuidanceRectCFGPlusPlus": {"ahead": 0.0},
+    "GuidanceTSG": {"scale": 0.0},
+    "GuidanceSWG": {"size": 1.0},
     "GuidanceAdaptive": {"threshold": 0.0},
     "GuidanceAlternate": {"every": 1},
     "GuidanceCompress": {"share": 1.0},
@@ -85,6 +90,9 @@ STEERS_AT_ONE = {
     "GuidanceERG": "adds a term of its own",
     "GuidanceClassifier": "adds a term of its own",
     "GuidanceMomentum": "adds a term of its own",
+    "GuidanceFBG": "adds a term of its own",
+    "GuidanceTSG": "adds a term of its own",
+    "GuidanceSWG": "adds a term of its own",
     "GuidanceCADS": "changes the prompt",
     "GuidanceNAG": "changes what the network attends to",
     "GuidancePushAway": "changes what the network attends to",
@@ -101,15 +109,21 @@ SAVES = {
     "GuidanceBudget": "leaves out what is over the cap",
 }
 
+# Strategies that take more than one forward a step, and how many.
+CALLS = {"GuidanceRectCFGPlusPlus": 2, "GuidanceSWG": 2}
+
 # Knobs with which a strategy acts in a short run, where its defaults do not.
 ACTS = {
     "GuidanceCFG": {"scale": "3"},
+    "GuidanceDynamicThreshold": {"percentile": 0.9},
     "GuidanceStreamCFG": {"video": "4"},
     "GuidanceDistilled": {"scale": 5.0},
     "GuidanceMimic": {"mimic_scale": 2.0},
     "GuidanceAdaptive": {"threshold": 2.0},
     "GuidanceBudget": {"rows": 6},
     "GuidanceSkimmedCFG": {"skim": 2.0},
+    "GuidanceFBG": {"pi": 0.5},
+    "GuidanceTSG": {"scale": 20.0, "spread": 1.0, "power": 0.0},
 }
 
 # Other ways to set a node, tried wherever every strategy is tried.
@@ -149,6 +163,11 @@ VARIANTS = {
     "GuidanceAutoRange": [{"reference": 1.0, "strength": "0:1, 1:0"}],
     "GuidanceSkimmedCFG": [{"skim": 3.0}, {"skim": "0:3, 1:9", "full_negative": True, "flips": False}],
     "GuidanceMomentum": [{"alpha": -1.0, "beta": 0.0}, {"alpha": "0:0, 1:2"}],
+    "GuidanceSMC": [{"gain": "0:0.3, 1:0", "decay": 0.05}, {"start": 0.2, "end": 0.7}],
+    "GuidanceFBG": [{"pi": 0.5, "t0": 0.0, "t1": 0.0}, {"largest": "0:20, 1:1", "pi": 0.9}, {"start": 0.3}],
+    "GuidanceRectCFGPlusPlus": [{"ahead": "0:1, 0.5:0", "gamma": 1.0}, {"start": 0.3, "end": 0.8}],
+    "GuidanceTSG": [{"spread": 0.5, "power": 0.0, "end": 0.6}, {"scale": "0:3, 0.5:0", "spread": "0:0.2, 1:0"}],
+    "GuidanceSWG": [{"count": 3, "size": 0.5, "masked": False}, {"scale": "0:0, 0.5:1"}, {"start": 0.3, "end": 0.8}],
     "GuidanceAdaptive": [{"threshold": 0.5}, {"measure": "cosine", "threshold": 1.0}],
     "GuidanceAlternate": [{"every": 3, "start": 0.2}],
     "GuidanceCompress": [{"share": 0.4, "power": 2.0}, {"reuse": "0:1, 1:0"}],
@@ -161,17 +180,19 @@ VARIANTS = {
 
 # What does nothing more when it stands on the wire twice.
 ONCE = {"GuidanceCFG", "GuidanceStreamCFG", "GuidanceDistilled", "GuidanceNAG", "GuidancePLADIS", "GuidanceCFGPlusPlus",
-        "GuidanceNegative", "GuidanceNull", "GuidanceAutoguidance", "GuidanceDynamicThreshold"}
+        "GuidanceNegative", "GuidanceNull", "GuidanceAutoguidance", "GuidanceDynamicThreshold",
+        "GuidanceRectCFGPlusPlus"}
 
 # Of two of these, the one that is later on the wire counts.
-LATER_WINS = [{"GuidanceCFG", "GuidanceStreamCFG", "GuidanceCFGPlusPlus"}, {"GuidanceNegative", "GuidanceNull"}]
+LATER_WINS = [{"GuidanceCFG", "GuidanceStreamCFG", "GuidanceCFGPlusPlus"}, {"GuidanceNegative", "GuidanceNull"},
+              {"GuidanceAutoguidance", "GuidanceRectCFGPlusPlus"}]
 
 SETTINGS = [(cls, knobs) for cls in STRATEGIES for knobs in [{}, *VARIANTS.get(cls.node_id, [])]]
 named = pytest.mark.parametrize("cls", STRATEGIES, ids=lambda cls: cls.node_id)
 every = pytest.mark.parametrize("cls, knobs", SETTINGS, ids=lambda value: getattr(value, "node_id", None) or str(value))
 
 
-UNET = one_level()
+UNET = timely()
 
 
 @pytest.fixture(scope="module")
@@ -236,7 +257,7 @@ def test_the_tables_know_every_strategy(cls):
 
 def test_the_tables_know_no_other():
     ids = {cls.node_id for cls in STRATEGIES}
-    tables = (GIVEN, NOT_ON_FLUX, NEUTRAL, STEERS_AT_ONE, SAVES, ACTS, VARIANTS)
+    tables = (GIVEN, NOT_ON_FLUX, NEUTRAL, STEERS_AT_ONE, SAVES, CALLS, ACTS, VARIANTS)
     known = ON_FLUX.union(*tables)
     assert not (known | ONCE).union(*LATER_WINS) - ids
     assert all(id in STEERS_AT_ONE for id, knobs in NEUTRAL.items() if knobs is None)
@@ -304,20 +325,20 @@ def test_a_guider_without_negative_gets_the_prompts_own_prediction_where_there_i
 # ------------------------------------------------------------------------------------------------ cost
 
 @every
-def test_planned_rows_are_counted_rows_in_one_call_per_step(cls, knobs, model):
+def test_planned_rows_and_calls_are_counted_ones(cls, knobs, model):
     counter, sigmas = Counter(made(cls.node_id, model, **knobs)), []
     counter.model.add_wrapper_with_key("predict_noise", "sigmas", lambda executor, x, sigma, *more: (
         sigmas.append(float(sigma[0])), executor(x, sigma, *more))[1])
     sample(counter.model)
-    assert counter.calls == STEPS
     if cls.node_id == "GuidanceAdaptive":
         return  # what it plans depends on the predictions
     step = recipe(cls, model, knobs)()
     sampling = model.get_model_object("model_sampling")
     line = Timeline((*sigmas, 0.0), percent=percent_of(sampling),
                     sigma_at=lambda percent: float(sampling.percent_to_sigma(percent)))
-    own = [sum(not isinstance(need, Weak) for need in step.plan(moment).needs) for moment in line.moments(7.0)]
-    assert counter.rows == sum(1 + rows for rows in own)  # a weak model's rows are not this model's
+    moments = [step.plan(moment) for moment in line.moments(7.0)]
+    weak = sum(isinstance(need, Weak) for moment in moments for need in moment.needs)  # whose rows are not this model's
+    assert (counter.rows, counter.calls) == (sum(moment.rows for moment in moments) - weak, sum(moment.calls for moment in moments))
 
 
 @named
@@ -443,15 +464,17 @@ def lost(first, second):
         return first
     if "GuidanceAutoguidance" in (first, second) and {first, second} & LATER_WINS[1]:
         return first if second == "GuidanceAutoguidance" else second
-    if second == "GuidanceAutoguidance" and first in ("GuidanceCompress", "GuidanceBudget"):
+    if second in ("GuidanceAutoguidance", "GuidanceFBG", "GuidanceRectCFGPlusPlus") and first in ("GuidanceCompress", "GuidanceBudget"):
         return first  # they count what the nodes before them ask for, and their pages say so
+    if {first, second} == {"GuidanceFBG", "GuidanceCompress"}:
+        return "GuidanceCompress"  # every picture's scale is found from the negative of every step
     if {first, second} == {"GuidanceCFGPlusPlus", "GuidanceSkimmedCFG"}:
         return "GuidanceSkimmedCFG"  # at scales as small as these there is nothing to skim
     return None
 
 
 @named
-def test_every_pair_chains_in_one_call_and_neither_is_lost(cls):
+def test_every_pair_chains_in_as_few_calls_as_each_and_neither_is_lost(cls):
     wrong = []
     for second in STRATEGIES:
         pair, model = (cls.node_id, second.node_id), home(cls.node_id, home(second.node_id, UNET))
@@ -461,14 +484,16 @@ def test_every_pair_chains_in_one_call_and_neither_is_lost(cls):
         if not answer.isfinite().all():
             wrong.append(f"{pair}: not finite")
         joined = any(one.joins for one in (cls, second)) and model is not UNET  # whose rows have texts of one length
-        if calls != STEPS * (2 if joined else 1):
+        if calls > STEPS * (2 if joined else 1) * (1 + sum(CALLS.get(id, 1) - 1 for id in set(pair))):
             wrong.append(f"{pair}: {calls} calls")
         if set(pair) <= SAVES.keys():  # one may leave out all that the other does
             if rows > min(alone(one, model)[1] for one in (cls, second)):
                 wrong.append(f"{pair}: {rows} rows")
             continue
-        silent = [one.node_id for one, other in ((cls, second), (second, cls)) if torch.equal(answer, alone(other, model)[0])]
-        if set(silent) != {lost(*pair)} - {None}:
+        loss = lost(*pair)
+        silent = [one.node_id for one, other in ((cls, second), (second, cls))
+                  if torch.equal(answer, (only := alone(other, model)[0])) or one.node_id == loss and error(answer, only) < 1e-6]
+        if set(silent) != {loss} - {None}:  # what is undone may leave its rounding
             wrong.append(f"{pair}: without effect {silent}")
     assert not wrong, "\n".join(wrong)
 

@@ -30,6 +30,7 @@ STRATEGIES = {
     "distilled": (g.distilled, True),
     "dynamic_threshold": (g.dynamic_threshold, False),
     "erg": (partial(g.erg, ["middle"]), True),
+    "fbg": (g.fbg, True),
     "fdg": (g.fdg, False),
     "fresca": (g.fresca, False),
     "interval": (g.interval, False),
@@ -44,6 +45,7 @@ STRATEGIES = {
     "pladis": (g.pladis, True),
     "power_law": (g.power_law, False),
     "push_away": (partial(g.push_away, "p"), True),
+    "rect_cfgpp": (g.rect_cfgpp, False),
     "renorm": (g.renorm, False),
     "rescale": (g.rescale, False),
     "s2_guidance": (partial(g.s2_guidance, ["middle", "late"]), True),
@@ -51,9 +53,12 @@ STRATEGIES = {
     "skip_layers": (partial(g.skip_layers, ["middle"]), True),
     "skip_layers_in_uncond": (partial(g.skip_layers_in_uncond, ["middle"]), False),
     "skimmed_cfg": (g.skimmed_cfg, False),
+    "smc_cfg": (g.smc_cfg, False),
     "stream_cfg": (partial(g.stream_cfg, 1.0, 1.0), False),
+    "swg": (g.swg, True),
     "tcfg": (g.tcfg, False),
     "tpg": (partial(g.tpg, ["middle"]), True),
+    "tsg": (g.tsg, True),
 }
 # Settings that act where the defaults do not.
 ACTIVE = {

@@ -8,7 +8,7 @@ import pytest
 import torch
 from pack.nodes import STRATEGIES
 from pack.nodes.bridge.report import what_acts_at_1
-from pack.tests.host import NODES, home, made, node, one_level, prompt, sample, tiny_flux
+from pack.tests.host import NODES, ON_FLUX, home, made, node, one_level, prompt, sample, tiny_flux
 from pack.tests.test_architectures import two_streams
 
 
@@ -28,7 +28,7 @@ def lines(caplog):
 def told(monkeypatch):
     """What stands under each node in the end."""
     said = {}
-    server = SimpleNamespace(client_id=None, send_progress_text=lambda text, node_id: said.__setitem__(node_id, text))
+    server = SimpleNamespace(client_id="page", send_sync=lambda event, data, client: said.update({data["node"]: data["text"]}))
     monkeypatch.setitem(sys.modules, "server", SimpleNamespace(PromptServer=SimpleNamespace(instance=server)))
     return said
 
@@ -50,25 +50,31 @@ LINKS = [("CFG", {}), ("PAG", {}), ("APG", {}), ("Adaptive", {"threshold": 0.25}
 def test_a_chain_says_what_it_plans_and_what_it_did(model, lines, told):
     sample(chained(model, *LINKS), steps=20)
     before, after = lines()
-    names = "CFG, Perturbed attention, Adaptive projected guidance, Adaptive guidance"
+    names = "CFG, PAG, APG, Adaptive guidance"
     assert before == f"{names}: cfg 7; 20 steps, 60 rows planned."
     assert after == (f"{names}: cfg 7 for 2 steps, 1 for 18; 42 rows in 20 calls, 60 planned. "
                      "Adaptive guidance: no negative from step 3 of 20 on.")
     assert told == {
-        "0": "Changed nothing in this run.",
+        "0": "Changed nothing in this run (cfg 7 for 2 steps, 1 for 18).",
         "1": "Acted at 20 of 20 steps, 20 rows.",
         "2": "Acted at 2 of 20 steps.",
-        "3": f"Left the negative out: it was left out from step 3 of 20 on.\nChain: {after}",
+        "3": f"No negative from step 3 of 20 on.\nChain: {after}",
     }
 
 
 def test_at_cfg_1_what_is_idle_is_named_with_what_would_act(model, lines, told):
     sample(chained(model, *LINKS), cfg=1.0)
     before, after = lines()
-    assert "Idle at cfg 1: CFG, Adaptive projected guidance, Adaptive guidance; what acts there: NAG, Push a word away" in before
-    assert told["2"].startswith("Idle: cfg was 1 throughout. What acts there:")
-    assert told["1"] == "Acted at 6 of 6 steps, 6 rows."
-    assert "12 rows in 6 calls, 12 planned." in after
+    idle = f"Idle at cfg 1: CFG, APG, Adaptive guidance; what acts there: {what_acts_at_1(model)}."
+    assert before == f"CFG, PAG, APG, Adaptive guidance: cfg 1; 6 steps, 12 rows planned. {idle}"
+    assert after == f"CFG, PAG, APG, Adaptive guidance: cfg 1; 12 rows in 6 calls, 12 planned. {idle}"
+    nothing = "Idle: cfg was 1 throughout."
+    assert told == {"0": nothing, "1": "Acted at 6 of 6 steps, 6 rows.", "2": nothing, "3": f"{nothing}\nChain: {after}"}
+
+
+def test_a_node_says_which_scale_it_put_in_force(model, lines, told):
+    sample(chained(model, ("CFG", {"scale": "0:7, 0.5:1 step"}), ("APG", {})), steps=20)
+    assert told["0"] == "In force: cfg 7 for 10 steps, 1 for 10."
 
 
 @pytest.mark.parametrize("model, acting, not_acting", [
@@ -93,7 +99,7 @@ def test_a_curve_is_told_by_its_range(curve, says, model, lines):
 
 
 def test_rows_that_the_host_could_not_stack_are_said(model, lines):
-    sample(model if False else node(NODES["GuidanceCFG"], model), negative=prompt(2, tokens=7), positive=prompt(1, tokens=5))
+    sample(node(NODES["GuidanceCFG"], model), negative=prompt(2, tokens=7), positive=prompt(1, tokens=5))
     assert "12 rows in 12 calls" in lines()[1] and "The host could not put all rows into one call" in lines()[1]
 
 
@@ -111,3 +117,12 @@ def test_what_a_strategy_declares_of_cfg_1_is_true(id, knobs):
     guided = made(id, model, **weak, **knobs)
     declared = guided.model_options["guidance_chain"][-1].acts_at_1
     assert torch.equal(sample(guided, cfg=1.0, steps=3), sample(model, cfg=1.0, steps=3)) is not declared
+
+
+@pytest.mark.parametrize("id", [cls.node_id for cls in STRATEGIES if cls.node_id not in ON_FLUX])
+def test_what_is_called_idle_behind_a_strategy_that_acts_is_idle(id, lines):
+    """Rescale, norm and thresholds act at cfg 1 on what PAG has done; they were said to be idle."""
+    model = node(NODES["GuidancePAG"], one_level("flow"))
+    weak = {"weak_model": one_level("flow", seed=9)} if id == "GuidanceAutoguidance" else {}
+    same = torch.equal(sample(made(id, model, **weak), cfg=1.0, steps=3), sample(model, cfg=1.0, steps=3))
+    assert all(("Idle" in line) is same for line in lines()[:2])

@@ -25,9 +25,11 @@ from pack.guidance import (
     renorm,
     rescale,
     skimmed_cfg,
+    smc_cfg,
     tcfg,
 )
 from pack.guidance.core import State, Step, Timeline
+from pack.guidance.interval import Window
 from pack.guidance.schedule import parse
 from pack.guidance.space import EPS, FLOW, V
 
@@ -290,6 +292,17 @@ def liao_momentum(run, alpha=0.5, beta=0.6):
     return x - moment.sigma * guided
 
 
+def wang_smc(run, K=0.2, lam=5.0):
+    before = None
+    for moment, x, c, u, D in run:
+        v_c, v_u = (x - c) / moment.sigma, (x - u) / moment.sigma
+        e = v_c - v_u
+        before = e if before is None else before
+        s = (e - before) + lam * before
+        before = e = e - K * s.sign()
+    return x - moment.sigma * (v_u + moment.scale * e)
+
+
 PAPERS = {
     "dynamic threshold, pixels": (partial(dynamic_threshold, form="pixels"), imagen),
     "dynamic threshold, latents": (dynamic_threshold, imagen_relative),
@@ -316,6 +329,8 @@ PAPERS = {
     "skimmed CFG": (partial(skimmed_cfg, 4.0), skimmed),
     "skimmed CFG, full": (partial(skimmed_cfg, 4.0, True, False), partial(skimmed, full_negative=True, flips=False)),
     "momentum guidance": (momentum_guidance, liao_momentum),
+    "SMC": (smc_cfg, wang_smc),
+    "SMC, code": (partial(smc_cfg, 0.3, 0.05), partial(wang_smc, K=0.3, lam=0.05)),
 }
 papers = pytest.mark.parametrize("name", PAPERS)
 
@@ -369,12 +384,14 @@ NEUTRAL = {
     "auto range": partial(auto_range, strength=0.0),
     "skimmed CFG": partial(skimmed_cfg, W),
     "momentum guidance": partial(momentum_guidance, 0.0),
+    "SMC": partial(smc_cfg, 0.0),
+    "SMC, closed": partial(smc_cfg, window=Window(0.0, 0.0)),
 }
 # Steps that work on guidance: without it, at scale 1 or where cond is uncond, they give cond.
 STEERING = ["mimic", "mimic, percentile", "mimic, whole", "mimic, std", "mimic, zero", "APG", "APG, eta", "CFG-Zero*",
             "TCFG", "FDG", "FreSca", "MAMBO-G", "power law", "beta-CFG", "beta-CFG, gamma", "auto range", "skimmed CFG",
             "skimmed CFG, full", "rescale", "renorm, tokens", "renorm, pixels", "renorm, sample",
-            "dynamic threshold, latents"]
+            "dynamic threshold, latents", "SMC", "SMC, code"]
 
 
 @pytest.mark.parametrize("name", NEUTRAL)
@@ -774,6 +791,16 @@ def test_momentum_guidance_remembers_once_per_step():
         answer = once(i)
         for _ in range(2):
             assert torch.equal(twice(i), answer)
+
+
+@pytest.mark.parametrize("steady, found", [(0.05, [-0.15, 0.25, -0.15, 0.25]), (1.0, [0.8] * 4), (0.0, [0.0] * 4)])
+def test_smc_switches_what_is_smaller_than_its_gain_to_and_fro(steady, found):
+    """The numbers are those of the authors' code."""
+    run = Run(smc_cfg(), FLOW, w=2.0)
+    for i, right in enumerate(found):
+        sigma, x, c = run.line.sigmas[i], torch.zeros(1, 1, 2, 2).double(), torch.full((1, 1, 2, 2), -0.7).double()
+        u = c + sigma * steady
+        same((u - run(i, x=x, c=c, u=u)) / sigma / 2.0, torch.full_like(x, right))
 
 
 # ------------------------------------------------------------------------------------------------ reductions

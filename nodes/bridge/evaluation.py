@@ -8,12 +8,24 @@ import comfy.samplers
 import comfy.utils
 import torch
 
-from ...guidance.core import UNCOND, Perturbed, Prompt, State, Weak, begin
+from ...guidance.core import UNCOND, Ahead, Cropped, Mistimed, Perturbed, Prompt, State, Weak, begin
 from .distilled import told
-from .guider import active, coverage, embedded, has_scale_pair, is_everywhere, is_prompt, negative_of, reaches_all
+from .guider import (
+    active,
+    coverage,
+    embedded,
+    has_scale_pair,
+    is_everywhere,
+    is_prompt,
+    negative_of,
+    reaches_all,
+    without,
+)
 from .joined import Nag, beside, join, together
 from .rows import JOINED, Label, Labels, arranged, labelled
+from .seen import CROPPED, sees_all
 
+OF_THE_PROMPT = (Perturbed, Mistimed, Cropped)  # the branches that are of the guider's prompt, at its x
 RUN = "guidance_run"  # in model_options: the run that they belong to; without one, a batch is left as it is
 
 
@@ -102,7 +114,7 @@ class Evaluation:
         wanted = self.wanted()
         perturbed, prompts = (
             [(self.label(branch, *places), self.entry(branch)) for branch in wanted if isinstance(branch, kind)]
-            for kind in (Perturbed, Prompt))
+            for kind in (OF_THE_PROMPT, Prompt))
         instead = self.negative if uncond_at is not None and not self.moment.skips else None
         if instead is not None and instead is not self.against and not reaches_all(instead):
             # For where the other negative does not reach.
@@ -111,27 +123,36 @@ class Evaluation:
 
     def label(self, branch, cond_at, uncond_at):
         """The label of one of our entries, by the places of the host's."""
-        if isinstance(branch, Perturbed):
-            return Label(cond_at, branch, branch)
+        if isinstance(branch, OF_THE_PROMPT):
+            return Label(cond_at, branch, branch if isinstance(branch, Perturbed) else None)
         return Label(uncond_at, branch, self.moment.weakened if branch == UNCOND else None)
 
     def wanted(self):
         """The branches to compute beside the guider's own predictions, in an order that does not change."""
-        return sorted((branch for branch in self.moment.asked if branch != UNCOND and self.in_range(branch)), key=repr)
+        return sorted((branch for branch in self.moment.asked if branch != UNCOND and self.in_range(branch)
+                       and not (isinstance(branch, Cropped) and sees_all(branch, self.run.shapes))), key=repr)
 
     def entry(self, branch):
-        """The conditioning of a branch: a prompt's own, or for a perturbed model a copy of the cond that it perturbs."""
+        """The conditioning of a branch: a prompt's own, or a copy of the cond that it perturbs."""
         if isinstance(branch, Prompt):
             return self.run.prompts[branch.key]
         if branch == UNCOND:
             return self.edit(negative_of(self.run.guider))
-        base = self.edit(self.base if self.base is not None else self.run.guider.conds.get("positive") or [])
-        # Step caches remember predictions by uuid: ours differs from that of the entry it copies, and stays for the run,
-        # also where each step draws by another seed.
-        known = replace(branch, seed=0, layers=()) if branch.seed else branch
-        own = [self.run.uuids.setdefault((known, entry.get("uuid")), uuid.uuid4()) for entry in base]
-        self.run.twins.update((mine, entry.get("uuid")) for mine, entry in zip(own, base))
-        return [{**entry, "uuid": mine} for mine, entry in zip(own, base)]
+        base = self.base if self.base is not None else self.run.guider.conds.get("positive") or []
+        entries = self.copied(self.edit(base), branch)
+        if isinstance(branch, Cropped):
+            if any({"control", "gligen"} & entry.keys() for entry in entries):
+                self.run.say_once("Sliding windows see the picture without ControlNets and GLIGEN, which only know the whole.")
+            return [{**without(entry, "control", "gligen"), CROPPED: branch} for entry in entries]
+        return entries
+
+    def copied(self, cond, branch):
+        """A conditioning with uuids of its own. Step caches remember predictions by them: ours differ from those of the
+        entries that they copy, and stay for the run."""
+        own = [self.run.uuids.setdefault((branch.lasting, entry.get("uuid")), uuid.uuid4()) for entry in cond]
+        if isinstance(branch, Perturbed):
+            self.run.twins.update((mine, entry.get("uuid")) for mine, entry in zip(own, cond))
+        return [{**entry, "uuid": mine} for mine, entry in zip(own, cond)]
 
     def edit(self, cond):
         """A conditioning as the plan wants it: another negative instead, or another embedding of the prompt."""
@@ -240,7 +261,7 @@ class Evaluation:
         self.moments = self.in_force(args)
         if self.base is None or (base is not None and base is not self.base):
             # What is perturbed is not what was batched.
-            self.base, self.branches = base, {b: p for b, p in self.branches.items() if not isinstance(b, Perturbed)}
+            self.base, self.branches = base, {b: p for b, p in self.branches.items() if not isinstance(b, OF_THE_PROMPT)}
         stale = [branch for branch in self.wanted() if branch not in self.branches]
         negative = negative_of(self.run.guider)
         if uncond is None and UNCOND in self.moment.asked and negative and active(negative, self.moment.sigma):
@@ -311,10 +332,30 @@ class Evaluation:
         for branch in branches:
             if isinstance(branch, Weak):
                 self.branches[branch] = self.run.weak[branch.key].predict(self.base, x, sigma, self.moment.distilled)
-        ours = [branch for branch in branches if not isinstance(branch, Weak)]
+        for level in sorted({branch.sigma for branch in branches if isinstance(branch, Ahead)}):
+            self.look_ahead(level, args, options)
+        ours = [branch for branch in branches if not isinstance(branch, (Weak, Ahead))]
         if ours:
             entries = [(self.label(branch, 0, 1), self.entry(branch)) for branch in ours]
             self.compute(comfy.samplers.calc_cond_batch, entries, x, sigma, options)
+
+    def look_ahead(self, sigma, args, options):
+        """The predictions with the prompt and without it where the prompt's own leads to at a noise level. Where one of
+        them is not in force, or does not reach, there is nothing to guide by."""
+        x, cond, negative = args["input"], args["cond_denoised"], args.get("empty_cond", negative_of(self.run.guider))
+        prompt, uncond = self.edit(self.base), self.edit(negative)
+        if not prompt or not uncond or not active(prompt, sigma) or not active(uncond, sigma):
+            return
+        with_it, without_it = (Ahead(sigma, is_prompt) for is_prompt in (True, False))
+        there = x + (x - cond) * ((sigma - self.moment.sigma) / self.moment.sigma)
+        timestep = torch.full_like(args["sigma"], sigma)
+        self.compute(comfy.samplers.calc_cond_batch, [
+            (Label(0, with_it), self.copied(prompt, with_it)),
+            (Label(1, without_it, self.moment.weakened), self.copied(uncond, without_it)),
+        ], there, timestep, options)
+        if not reaches_all(uncond):
+            covered = coverage(uncond, there, timestep)
+            self.branches[without_it] = torch.where(covered, self.branches[without_it], self.branches[with_it])
 
     def streams(self, tensor):
         shapes = self.run.shapes

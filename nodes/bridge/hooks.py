@@ -20,8 +20,9 @@ from comfy.patcher_extension import WrappersMP
 from ...guidance.core import Recipe
 from ...guidance.schedule import Schedule
 from .evaluation import RUN
-from .rows import told_apart
+from .rows import TOLD, told_apart
 from .run import Run
+from .seen import cropping, retold
 
 CHAIN = "guidance_chain"  # in model_options: the links of the chain, in wire order
 POST_CFG = "sampler_post_cfg_function"
@@ -43,6 +44,7 @@ class Link(NamedTuple):
     node_id: str | None = None
     schedules: tuple[tuple[Schedule, Callable], ...] = ()  # its knobs that change over the run; see page.py
     acts_at_1: bool = True  # whether it does anything where the scale is 1
+    reshapes: bool = False  # whether it does so behind a link that does
     saves: bool = False  # whether it is there to leave out the negative
     joins: bool = False  # whether rows read their text otherwise, or other prompts too
 
@@ -131,6 +133,10 @@ def predict_noise(executor, x, timestep, model_options={}, seed=None):
 
 
 def calc_cond_batch(executor, model, conds, x, timestep, model_options):
+    return batch(cropping(executor), model, conds, x, timestep, model_options)
+
+
+def batch(executor, model, conds, x, timestep, model_options):
     run = model_options.get(RUN)
     if run is None or model is not run.guider.inner_model:
         return executor(model, conds, x, timestep, model_options)
@@ -151,13 +157,15 @@ class AcrossWindows:
             # No run in the options, so that the batch of a window is left as it is.
             return self.handler.execute(calc, model, conds, x, timestep, {**model_options, RUN: None})
 
-        return calc_cond_batch(windows, model, conds, x, timestep, model_options)
+        return batch(windows, model, conds, x, timestep, model_options)
 
 
 def apply_model(executor, x, t, c_concat=None, c_crossattn=None, control=None, transformer_options={}, **conds):
-    if RUN in transformer_options:
-        transformer_options[RUN].called(x)
-    return executor(x, t, c_concat, c_crossattn, control, told_apart(transformer_options), **conds)
+    options, run = told_apart(transformer_options), transformer_options.get(RUN)
+    if run is not None:
+        run.called(x)
+        executor = retold(executor, run, options.get(TOLD))
+    return executor(x, t, c_concat, c_crossattn, control, options, **conds)
 
 
 def check_hooks(model_options):

@@ -28,6 +28,22 @@ def space_of(sampling):
     return Space(alpha, parts)
 
 
+def retold_of(sampling):
+    """(sigma, told) -> (a, b, c): a network that is given a * x and told the noise level `told` sees what it sees of x at
+    sigma, and what its output means at sigma is b * x + c * (what it would mean at `told`)."""
+    parts = space_of(sampling).parts
+
+    def entering(sigma):
+        return float(sampling.calculate_input(torch.tensor([sigma]), torch.ones(1)))
+
+    def retold(sigma, told):
+        (skip, gain), (skip_told, gain_told) = parts(sigma), parts(told)
+        a, c = entering(sigma) / entering(told), gain / gain_told
+        return a, skip - c * skip_told * a, c
+
+    return retold
+
+
 def percent_of(sampling):
     """From sigma to ComfyUI's percent: the inverse, by bisection, of its percent_to_sigma."""
 

@@ -4,12 +4,12 @@ import logging
 from functools import cached_property
 from itertools import groupby
 
-from ...guidance.core import chain, unchanged
+from ...guidance.core import chain, forwards, needed, unchanged
 from .blocks import anatomy_of
 from .distilled import takes_scale
 from .guider import has_hosts_scale, shares_of
 from .joined import form_of
-from .page import harmless, server
+from .page import harmless, page
 
 log = logging.getLogger("comfyui-guidance")
 
@@ -26,14 +26,14 @@ class Report:
         self.acted: list[set[int]] = [set() for _ in run.links]  # the steps at which each link changed something
         self.spared: list[set[int]] = [set() for _ in run.links]  # the steps at which each took the negative out
         self.asked = [0] * len(run.links)  # the rows that each asked for
-        self.evaluations = self.rows = self.calls = 0
+        self.evaluations = self.rows = self.calls = self.due = 0  # due: calls where nothing has to be split
 
     # ------------------------------------------------------------------------------------------------ while it runs
 
     def begun(self, step, moments):
         self.step = step
         self.in_force(moments)
-        self.evaluations += 1
+        self.evaluations, self.due = self.evaluations + 1, self.due + len(forwards(needed(moments)))
 
     def in_force(self, moments):
         self.scales[self.step] = [moment.combined for moment in moments]
@@ -44,7 +44,7 @@ class Report:
                 or before.beside != after.beside or before.distilled != after.distilled or before.sparse != after.sparse
                 or (before.weakened != after.weakened and after.uncond in after.needs)):
             self.acted[i].add(self.step)
-        self.asked[i] += len(after.asked - before.asked)
+        self.asked[i] += sum(branch.rows for branch in after.asked - before.asked)
         if after.uncond not in after.needs and before.uncond in before.needs:
             self.spared[i].add(self.step)
 
@@ -75,20 +75,16 @@ class Report:
             plan = chain(*(link.recipe() for link in run.links)).plan
             plans.append([plan(moment) for moment in run.timeline.moments(scale, share, stream)])
         steps = list(zip(*plans))
-        self.promised = sum(1 + len(frozenset().union(*(moment.needs for moment in moments))) for moments in steps)
+        self.promised = sum(1 + sum(branch.rows for branch in needed(moments)) for moments in steps)
         scales = [[moment.combined for moment in moments] for moments in steps]
         text = f"{self.names()}: {by_stream(scales)}; {self.steps} steps, {self.promised} rows planned."
         # A guider of another pack may have scales that nobody can read beforehand.
-        unguided = has_hosts_scale(run.guider) and all(scale == 1 for at_step in scales for scale in at_step)
-        idle = [link for link in run.links if unguided and not link.acts_at_1]
-        if idle:
-            names = ", ".join(dict.fromkeys(short(link.name) for link in idle))
-            text += f" Idle at cfg 1: {names}; what acts there: {self.at_1}."
+        idle = self.unguided() if has_hosts_scale(run.guider) and is_1(scales) else []
+        text += self.of_idle(idle)
         log.info("Guidance: %s", text)
         for link in idle:
-            tell(link, f"Idle at cfg 1. What acts there: {self.at_1}.")
-        if run.links[-1] not in idle:
-            tell(run.links[-1], text)
+            tell(link, "Idle at cfg 1.")
+        tell(run.links[-1], text)
 
     @harmless
     def after(self):
@@ -99,8 +95,9 @@ class Report:
         for link, spared in zip(self.run.links, self.spared):
             if spared and link.saves:
                 text += f" {short(link.name)}: {self.where(spared, 'no negative')}."
-        if self.calls > self.evaluations and "context_handler" not in self.run.guider.model_options:
+        if self.calls > self.due and "context_handler" not in self.run.guider.model_options:
             text += " The host could not put all rows into one call (prompts of unequal length, or memory)."
+        text += self.of_idle([link for i, link in enumerate(self.run.links) if self.idle_at_1(i)])
         log.info("Guidance: %s", text)
         for i, link in enumerate(self.run.links):
             tell(link, self.deeds(i) if i + 1 < len(self.run.links) else f"{self.deeds(i)}\nChain: {text}")
@@ -108,16 +105,33 @@ class Report:
     def names(self):
         return ", ".join(short(link.name) for link in self.run.links)
 
+    def unguided(self):
+        """The links that will do nothing in a run at scale 1."""
+        links = self.run.links
+        return [link for i, link in enumerate(links)
+                if not link.acts_at_1 and not (link.reshapes and any(before.acts_at_1 for before in links[:i]))]
+
+    def idle_at_1(self, i):
+        """Whether a link did nothing because the scale was 1."""
+        return not self.acted[i] and not self.run.links[i].acts_at_1 and is_1(self.scales.values())
+
+    def of_idle(self, links):
+        """What is said of links that do nothing at scale 1."""
+        names = ", ".join(dict.fromkeys(short(link.name) for link in links))
+        return f" Idle at cfg 1: {names}; what acts there: {self.at_1}." if links else ""
+
     def deeds(self, i):
         """What one link did, in one sentence."""
         link, step = self.run.links[i], self.run.streams[0][i]
-        if not self.acted[i]:
-            alone = not link.acts_at_1 and all(scale == 1 for at_step in self.scales.values() for scale in at_step)
-            return f"Idle: cfg was 1 throughout. What acts there: {self.at_1}." if alone else "Changed nothing in this run."
+        if self.idle_at_1(i):
+            return "Idle: cfg was 1 throughout."
+        scales = by_stream(self.scales.values())
         if step.sets is not unchanged or step.limits is not unchanged and not link.saves:
-            return f"In force: {by_stream(self.scales.values())}."
+            return f"In force: {scales}."
+        if not self.acted[i]:
+            return f"Changed nothing in this run ({scales})."
         if self.spared[i] and link.saves:
-            return f"Left the negative out: {self.where(self.spared[i], 'it was left out')}."
+            return f"{self.where(self.spared[i], 'No negative')}."
         rows = f", {self.asked[i]} rows" if self.asked[i] else ""
         return f"Acted at {len(self.acted[i])} of {self.steps} steps{rows}."
 
@@ -125,6 +139,11 @@ class Report:
         first, count = min(steps), len(steps)
         tail = steps == set(range(first, self.steps))
         return f"{what} from step {first + 1} of {self.steps} on" if tail else f"{what} at {count} of {self.steps} steps"
+
+
+def is_1(scales):
+    """Whether the scale is 1 at every step, for each stream."""
+    return all(scale == 1 for at_step in scales for scale in at_step)
 
 
 def by_stream(scales):
@@ -143,7 +162,7 @@ def what_acts_at_1(model):
         acting += ["NAG", "Push a word away or a prompt with negative weights"]
     if anatomy_of(network) is not None:
         acting.append("PAG, SEG or skipped layers (SLG, STG)")
-    acting += ["a Negative prompt that is weighted or perp-neg", "momentum guidance", "classifier guidance", "CADS"]
+    acting += ["a Negative prompt that is weighted or perp-neg", "momentum guidance", "classifier guidance", "CADS", "CFG++"]
     return ", ".join(acting) + ", or a CFG node with a scale above 1 for a short part of the run, best at its start"
 
 
@@ -160,11 +179,13 @@ def spans(scales):
 
 
 def short(name):
-    return name.split(" (")[0]
+    """A title as people say it: by its abbreviation where it has one."""
+    title, _, more = name.removesuffix(")").partition(" (")
+    return more if more.isupper() and "," not in more else title
 
 
 def tell(link, text):
     """Under the link's node on the page, where there is one."""
-    host = server()
-    if link.node_id is not None and hasattr(host, "send_progress_text"):
-        host.send_progress_text(text, link.node_id)
+    send = page()
+    if link.node_id is not None and send is not None:
+        send("guidance.told", {"node": link.node_id, "text": text})

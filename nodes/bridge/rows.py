@@ -2,11 +2,12 @@
 
 from typing import NamedTuple
 
-from ...guidance.core import Branch, Perturbed
+from ...guidance.core import Branch, Mistimed, Perturbed
 
 LABELS = "guidance_labels"  # in one batch's transformer_options: its Labels
 ROWS = "guidance_rows"  # in one forward's: its Rows
 JOINED = "guidance_joined"  # in an entry's model_conds, then in apply_model's keywords, then in one forward's options
+TOLD = "guidance_told"  # in one forward's: which of its entries are told another time, or None where none is
 WEAKENED = "guidance_weakened"  # in one forward's options: what weakens which of its entries
 
 
@@ -36,6 +37,11 @@ class Labels:
         at = {uuid: place for place, uuid in enumerate(uuids)}
         twins = [at.get(self.twins.get(uuid)) for uuid in uuids] or [None] * len(order)
         return Rows([self.labels[i].weakened for i in order], twins, self.done)
+
+    def told(self, order):
+        """The Mistimed branch of each entry that has one; None if none has."""
+        branches = [branch if isinstance(branch := self.labels[i].branch, Mistimed) else None for i in order]
+        return branches if any(branches) else None
 
 
 class Rows(NamedTuple):
@@ -109,7 +115,7 @@ def told_apart(transformer_options):
         return transformer_options
     order = transformer_options["cond_or_uncond"]
     rows = labels.rows(order, transformer_options.get("uuids", []))
-    return {**transformer_options, ROWS: rows, "cond_or_uncond": labels.kin(order), LABELS: None}
+    return {**transformer_options, ROWS: rows, TOLD: labels.told(order), "cond_or_uncond": labels.kin(order), LABELS: None}
 
 
 def narrowed(options, entries):

@@ -12,7 +12,7 @@ from ...guidance.core import Timeline, unchanged
 from .evaluation import Evaluation
 from .guider import bypasses_planning, layout, planned_values, prompts_of, read_scales, shares_of, without
 from .joined import ITS_OWN, refusal
-from .noise_levels import evaluations_of, landing_of, on_the_cpu, percent_of, space_of
+from .noise_levels import evaluations_of, landing_of, on_the_cpu, percent_of, retold_of, space_of
 from .page import Page
 from .report import Report
 from .weak_model import WeakModel
@@ -62,6 +62,7 @@ class Run:
             landing=landing_of(sampler, sampling, self.say_once),
             evaluations=evaluations_of(sampler),
         )
+        self.retold = lru_cache(None)(retold_of(sampling))
         self.scales = read_scales(guider, len(shapes), 0, self.say_once)  # the guider's own, at the last evaluation
         self.page, self.report = Page(self), Report(self)
 

@@ -36,8 +36,9 @@ class Here(NamedTuple):
 def identity(call, here, _):
     """Each token of the picture sees only itself (PAG), and the text where that is in the same attention."""
     if here.picture is None and call.queries != call.keys:
-        raise ValueError(f"Attention cannot be weakened in layer {here.layer}, where another node merges tokens "
-                         f"({call.queries} look and {call.keys} are looked at): choose other layers, or leave that node out.")
+        raise ValueError(f"Attention cannot be weakened in layer {here.layer}, where another node merges tokens or weights "
+                         f"guide frames ({call.queries} look and {call.keys} are looked at): choose other layers, or leave "
+                         "that node out.")
     picture = call.queries if here.picture is None else here.picture
     words, own = call.keys - picture, call.queries - picture
     if words == 0:

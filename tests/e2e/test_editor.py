@@ -234,9 +234,9 @@ def test_escape_takes_a_drag_back(page, editor):
 
 
 def test_a_finger_adds_moves_and_removes(page, editor):
-    def touch(kind, x, y):
-        editor.js("""const [kind, clientX, clientY] = more
-            editor.querySelector('svg').dispatchEvent(new PointerEvent(kind, { clientX, clientY, pointerId: 1, pointerType: 'touch', bubbles: true, cancelable: true }))""", [kind, x, y])
+    def touch(kind, x, y, finger=1):
+        editor.js("""const [kind, clientX, clientY, pointerId] = more
+            editor.querySelector('svg').dispatchEvent(new PointerEvent(kind, { clientX, clientY, pointerId, pointerType: 'touch', bubbles: true, cancelable: true }))""", [kind, x, y, finger])
 
     editor.js("editor.querySelector('svg').setPointerCapture = () => {}")  # there is no finger
     x, y = editor.at(0.25, 0.25)
@@ -248,6 +248,12 @@ def test_a_finger_adds_moves_and_removes(page, editor):
     editor.find(".cells button").click()
     editor.has(START)
     assert editor.js("return document.activeElement.getAttribute('aria-label')") == "Point 2 of 3"
+
+    touch("pointerdown", x, y)  # two fingers mean the page: the first one's point goes
+    editor.until("return editor.querySelectorAll('.point').length === 4")
+    touch("pointerdown", x + 80, y, finger=2)
+    touch("pointermove", x - 20, y)
+    editor.has(START)
 
 
 def test_a_full_schedule_takes_no_more_points(page, editor):
@@ -671,6 +677,33 @@ def test_a_run_shows_its_step_and_then_what_it_applied(page, server):
     editor.js("const w = node.widgets[0]; w.value = '0:1, 1:2'; w.callback(w.value)")
     editor.until("return editor.querySelector('.applied.old')?.getAttribute('d').split('M').length === 11")
     assert "10 out of range" in editor.js("return editor.querySelector('svg').textContent")
+
+
+@pytest.mark.newer_page
+def test_what_a_run_tells_stays_under_the_node_and_can_be_read(page):
+    """The page's own words went after the run in 1.58, and were cut off after two lines in the classic renderer."""
+    empty(page)
+    seed = int.from_bytes(os.urandom(3), "big")
+    sampler = {**WORKFLOW["7"][1], "model": ["61", 0], "steps": 2, "cfg": 1.0, "seed": seed}
+    workflow = {**WORKFLOW, "7": ("KSampler", sampler), "61": ("GuidanceAPG", {"model": ["1", 0]})}  # not 6, whose values the page has kept
+    del workflow["6"]
+    assert run(page, workflow)["error"] is None
+    page.evaluate("() => { app.canvas.ds.scale = 1; app.canvas.centerOnNode(app.graph._nodes.find(n => n.comfyClass === 'GuidanceAPG')); app.canvas.setDirty(true, true) }")
+    told = page.locator(".guidance-told:not(.measured)")
+    told.wait_for()
+    assert told.inner_text().startswith("Idle: cfg was 1 throughout.\nChain: APG: cfg 1; 2 rows in 2 calls, 2 planned. Idle at cfg 1: APG; what acts there: NAG,")
+    page.wait_for_function("""() => { const node = app.graph._nodes.find(n => n.comfyClass === 'GuidanceAPG'), { scale, offset } = app.canvas.ds
+        const { top } = app.canvas.canvas.getBoundingClientRect()
+        const bottom = LiteGraph.vueNodesMode ? document.querySelector(`[data-node-id="${node.id}"]`).getBoundingClientRect().bottom
+            : top + (node.pos[1] + node.size[1] + offset[1]) * scale
+        const box = document.querySelector('.guidance-told')
+        return box.scrollHeight <= box.clientHeight && box.getBoundingClientRect().bottom <= bottom }""")
+    assert page.evaluate("() => app.graph._nodes.find(n => n.comfyClass === 'GuidanceAPG').serialize().widgets_values.length") == 4
+    page.evaluate("""([seed]) => { const { widgets } = app.graph._nodes.find(n => n.comfyClass === 'KSampler')
+        widgets.find(w => w.name === 'seed').value = seed
+        widgets.find(w => w.name === 'control_after_generate').value = 'fixed' }""", [seed])
+    queue(page)  # the host knows the answer, so nothing is told
+    page.wait_for_function("() => document.querySelector('.guidance-told.old')")
 
 
 def test_what_a_node_refuses_is_said_at_the_node(page):

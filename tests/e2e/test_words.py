@@ -16,7 +16,7 @@ WORDS = [
     ("structure", "Perturbed attention (PAG)", 1),
 ]
 # What looks for other people's nodes, and how many of ours may be among the first ten.
-OTHERS = {"lora": 0, "sampler": 0, "scheduler": 0, "upscale": 0, "load": 0, "image": 0, "noise": 0, "prompt": 2, "turbo": 3,
+OTHERS = {"lora": 0, "sampler": 0, "scheduler": 0, "upscale": 0, "load": 0, "image": 0, "noise": 0, "prompt": 3, "turbo": 3,
           "contrast": 1, "sharp": 1}
 
 

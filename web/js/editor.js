@@ -253,7 +253,7 @@ export class ScheduleEditor {
 
   pointerDown(event) {
     if (event.button !== 0) return
-    if (this.interaction.gesture) return this.handled(event) // another finger
+    if (this.interaction.gesture) return this.cancelGesture() // by another finger: it was the page that was meant
     const spot = this.plot.spot(event)
     const { view, range } = this.look()
     let index = this.nearest(spot)

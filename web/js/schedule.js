@@ -5,6 +5,7 @@ import { api } from "../../../scripts/api.js"
 import { app } from "../../../scripts/app.js"
 import { ScheduleEditor } from "./editor.js"
 import { Panel } from "./panel.js"
+import { find, place, rootGraph } from "./places.js"
 import { grown, told } from "./runs.js"
 
 const KIND = "GuidanceSchedule"
@@ -172,22 +173,6 @@ function draw(nodes) {
 }
 
 // ---- runs
-
-const rootGraph = () => app.rootGraph ?? app.graph
-
-// The whole workflow gets another id when it is restored, and a subgraph does not.
-function place(node) {
-  const inSubgraph = node.graph && node.graph !== rootGraph()
-  return `${inSubgraph ? node.graph.id : app.extensionManager.workflow?.activeWorkflow?.path}/${node.id}`
-}
-
-// The node that ran under this id, "5" or, in a subgraph, "2:5".
-function find(id) {
-  const [last, ...parents] = String(id).split(":").reverse()
-  let graph = rootGraph()
-  for (const parent of parents.reverse()) graph = graph?.getNodeById(parent)?.subgraph
-  return graph?.getNodeById(last)
-}
 
 function hear({ detail }) {
   for (const [id, news] of told(detail)) {
