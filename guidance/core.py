@@ -6,7 +6,7 @@ them in one forward; then the chain is applied, in order, to the answer that the
 
 from bisect import bisect_left
 from collections.abc import Callable, Hashable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import MISSING, dataclass, field, fields, replace
 from functools import cached_property
 from math import ceil, isclose, isfinite
 from typing import NamedTuple
@@ -181,6 +181,8 @@ class Timeline:
 
         Samplers miss their own grid a little (float noise, an offset first sigma), so near counts as on it.
         """
+        if sigma in self._places:
+            return self._places[sigma]
         grid, last = self.sigmas, len(self.sigmas) - 2
         falls = grid[0] >= grid[-1]
         after = bisect_left(grid, -sigma, key=lambda s: -s) if falls else bisect_left(grid, sigma)
@@ -197,6 +199,11 @@ class Timeline:
         before, after = grid[after - 1], grid[after]
         place = float(grid.index(before)) + (before - sigma) / (before - after)
         return place if isfinite(place) else 0.0  # no number is no place
+
+    @cached_property
+    def _places(self):
+        last = len(self.sigmas) - 2
+        return {sigma: float(min(i, last)) for i, sigma in reversed(list(enumerate(self.sigmas)))}
 
     @cached_property
     def _turns(self):
@@ -268,6 +275,11 @@ class Moment:
         """Cond alone, whatever the scale was. Some samplers read uncond itself, at any scale: for them it is cond too."""
         return replace(self.at_scale(1.0), skip=True)
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether no step wants anything of the predictions, whatever the scale."""
+        return all(getattr(self, name) is default for name, default in _WISHES)
+
     def ask(self, *branches: Branch) -> "Moment":
         return replace(self, asked=self.asked | set(branches))
 
@@ -306,6 +318,10 @@ def needed(moments) -> frozenset[Branch]:
 def forwards(branches) -> set[Hashable]:
     """Those in which these branches and cond are computed."""
     return {None} | {branch.forward for branch in branches}
+
+
+_WISHES = [(wish.name, wish.default) for wish in fields(Moment)
+           if wish.default is not MISSING and wish.name not in ("share", "stream", "rescaled")]
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,17 @@ import torch
 
 from ...guidance.core import UNCOND, Ahead, Cropped, Mistimed, Perturbed, Prompt, State, Weak, begin
 from .distilled import told
-from .guider import active, coverage, embedded, has_scale_pair, is_prompt, negative_of, reaches_all, without
+from .guider import (
+    active,
+    coverage,
+    embedded,
+    has_scale_pair,
+    is_everywhere,
+    is_prompt,
+    negative_of,
+    reaches_all,
+    without,
+)
 from .joined import Nag, beside, join, together
 from .rows import JOINED, Label, Labels, arranged, labelled
 from .seen import CROPPED, sees_all
@@ -77,14 +87,18 @@ class Evaluation:
             self.base = conds[cond_at]
         if self.against is None and uncond_at is not None:
             self.against = conds[uncond_at]
-        used = [self.edit(cond) for cond in conds]
-        spared = self.moment.skips and len(conds) == 2 and None not in (cond_at, uncond_at)
-        if spared:  # some samplers have it computed at any scale
-            used[uncond_at] = None
-        perturbed, prompts = self.added(cond_at, uncond_at) if first else ([], [])
-        entries = arranged(used, perturbed, prompts, cond_at, uncond_at, self.moment.weakened)
-        own = self.compute(executor, entries, self.x, timestep, model_options)
-        if stand_ins:
+        used, spared = conds, False
+        if self.moment.is_plain:
+            own = executor(self.run.guider.inner_model, conds, self.x, timestep, model_options)
+        else:
+            used = [self.edit(cond) for cond in conds]
+            spared = self.moment.skips and len(conds) == 2 and None not in (cond_at, uncond_at)
+            if spared:  # some samplers have it computed at any scale
+                used[uncond_at] = None
+            perturbed, prompts = self.added(cond_at, uncond_at) if first else ([], [])
+            entries = arranged(used, perturbed, prompts, cond_at, uncond_at, self.moment.weakened)
+            own = self.compute(executor, entries, self.x, timestep, model_options)
+        if any(not is_everywhere(used[i]) for i in stand_ins):
             own = self.fill(stand_ins, used, own, timestep)
         if spared:
             self.left_out = own[uncond_at]
@@ -213,39 +227,37 @@ class Evaluation:
 
     # ------------------------------------------------------------------------------------------------ the answer
 
-    def advance(self, links, args):
-        """The answer after a stretch of the chain, these links. args: what the host tells a post-cfg function."""
+    def advance(self, edits, args):
+        """The answer after a stretch of the chain, these edits. args: what the host tells a post-cfg function."""
         if self.unguided and not self.states:
             args = {**args, "denoised": args["cond_denoised"]}  # PerpNegGuider's own is NaN then
         denoised = args["denoised"]
+        if not self.run.edited:
+            self.moments = self.in_force(args)
+            self.check_guided(self.uncond_of(args))
+            return denoised
         if not self.states:
             self.states = self.start(args)
-            self.edit_states("grounds", range(len(self.run.links)))
+            self.edit_states(self.run.grounds)
         else:  # as other packs have left it
             self.states = [replace(state, denoised=stream.float())
                            for state, stream in zip(self.states, self.streams(denoised))]
-        self.edit_states("apply", links)
+        self.edit_states(edits)
         if self.left_out is not None:
             self.left_out.copy_(self.packed([state.uncond for state in self.states]))
         return self.packed([state.denoised.to(denoised.dtype) for state in self.states])
 
-    def edit_states(self, part, links):
-        """What these links do to the states of the streams in one part of their steps."""
-        for i in links:
-            for stream, steps in enumerate(self.run.streams):
-                before, after = self.states[stream], getattr(steps[i], part)(self.states[stream])
-                if after is not before:
-                    self.states[stream] = after
-                    self.run.report.applied(i)
+    def edit_states(self, edits):
+        """What these do to the states: (which link, of which stream, its function)."""
+        for i, stream, edit in edits:
+            before = self.states[stream]
+            after = self.states[stream] = edit(before)
+            if after is not before:
+                self.run.report.applied(i)
 
     def start(self, args):
         """The predictions as the States that the chain edits, one for each stream."""
-        cond, uncond, base = args["cond_denoised"], args.get("uncond_denoised"), args.get("cond")
-        given = args.get("uncond")
-        if "empty_cond_denoised" in args:  # for PerpNegGuider the empty prompt is what guidance starts from
-            uncond, given = args["empty_cond_denoised"], args["empty_cond"]
-        if given is None or not isinstance(uncond, torch.Tensor):
-            uncond = None
+        cond, uncond, base = args["cond_denoised"], self.uncond_of(args), args.get("cond")
         self.moments = self.in_force(args)
         if self.base is None or (base is not None and base is not self.base):
             # What is perturbed is not what was batched.
@@ -257,10 +269,7 @@ class Evaluation:
         if stale:
             self.predict(stale, args)
             uncond = self.branches.pop(UNCOND, uncond)
-        if uncond is None and self.guided:
-            scale = max(moment.scale for moment in self.moments)
-            self.run.say_once(f"The guidance scale is {scale:g} but {type(self.run.guider).__name__} did not compute a "
-                              "negative to guide away from, so the answer is the prompt's own prediction.")
+        self.check_guided(uncond)
         uncond = cond if uncond is None else uncond
         for branch, prediction in self.branches.items():
             if isinstance(branch, Prompt) and not reaches_all(self.run.prompts[branch.key]):
@@ -273,6 +282,20 @@ class Evaluation:
         ]
         self.branches = {}
         return states
+
+    def uncond_of(self, args):
+        """What the guider guides away from, or None where nobody has computed it."""
+        # For PerpNegGuider the empty prompt is what guidance starts from.
+        name = "empty_cond" if "empty_cond_denoised" in args else "uncond"
+        uncond = args.get(f"{name}_denoised")
+        return uncond if args.get(name) is not None and isinstance(uncond, torch.Tensor) else None
+
+    def check_guided(self, uncond):
+        """Say so where there is a scale but nothing to guide away from."""
+        if uncond is None and self.guided:
+            scale = max(moment.scale for moment in self.moments)
+            self.run.say_once(f"The guidance scale is {scale:g} but {type(self.run.guider).__name__} did not compute a "
+                              "negative to guide away from, so the answer is the prompt's own prediction.")
 
     def at_its_scale(self, moment, cond, uncond, denoised):
         """A stream's answer at its own scale, where the host has combined the whole pack at that of the first stream."""
@@ -290,9 +313,9 @@ class Evaluation:
         """The moments at the scale with which the host has really combined: another pack, or the guider itself, may
         have chosen another one than the chain did."""
         told = args.get("cond_scale")
-        if told is None or has_scale_pair(self.run.guider):
+        if told is None or (isclose(told, self.moment.combined, rel_tol=1e-6) and not self.run.overwritten()):
             return self.moments
-        if isclose(told, self.moment.combined, rel_tol=1e-6) and not self.run.overwritten():
+        if has_scale_pair(self.run.guider):
             return self.moments
         if self.moment.rescaled and self.moment.combined == self.moment.scale:
             self.run.say_once(f"The chain chose the scale {self.moment.combined:g}, but {type(self.run.guider).__name__} or "

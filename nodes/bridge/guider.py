@@ -1,7 +1,6 @@
 """Reading a guider: its scales, which of its conditionings is which, and what of them is active at a noise level."""
 
 import struct
-from contextlib import contextmanager
 from numbers import Real
 
 import comfy.samplers
@@ -69,19 +68,6 @@ def planned_values(guider, moments, negative):
     if negative is not None and negative_of(guider) is None:
         values["conds"] = {**guider.conds, "negative": negative}
     return values
-
-
-@contextmanager
-def having(guider, values):
-    """Within, the guider has these attributes."""
-    before = {name: getattr(guider, name) for name in values}
-    try:
-        for name, value in values.items():
-            setattr(guider, name, value)
-        yield
-    finally:
-        for name, value in before.items():
-            setattr(guider, name, value)
 
 
 def bypasses_planning(guider):
@@ -176,6 +162,11 @@ def _float32(value):
 def reaches_all(cond):
     """Whether a conditioning is for the whole picture: some entry of it has neither an area nor a mask."""
     return any("default" in entry or not ({"area", "mask"} & entry.keys()) for entry in cond)
+
+
+def is_everywhere(cond):
+    """Whether a conditioning is for the whole picture at every noise level."""
+    return bool(cond) and any(not {"area", "mask", "timestep_start", "timestep_end"} & entry.keys() for entry in cond)
 
 
 def coverage(cond, x, timestep):

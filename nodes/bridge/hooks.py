@@ -129,9 +129,7 @@ def predict_noise(executor, x, timestep, model_options={}, seed=None):
         if RUN in executor.class_obj.model_options:
             executor.class_obj.model_options[RUN].passed_over()
         return executor(x, timestep, model_options, seed)
-    with run.evaluating(x, timestep) as evaluation:
-        denoised = executor(x, timestep, evaluation.told(model_options), seed)
-        return run.unheard(denoised, timestep, model_options)
+    return run.call(executor, x, timestep, model_options, seed)
 
 
 def calc_cond_batch(executor, model, conds, x, timestep, model_options):

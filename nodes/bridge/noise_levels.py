@@ -1,9 +1,17 @@
 """What ComfyUI's model_sampling and sampler objects say, in the words of guidance/."""
 
+import copy
+
 import comfy.model_sampling
 import torch
 
 from ...guidance.space import Space
+
+
+def on_the_cpu(sampling):
+    """A model_sampling that can be asked without waiting for the device."""
+    there = all(tensor.device.type == "cpu" for tensor in (*sampling.parameters(), *sampling.buffers()))
+    return sampling if there else copy.deepcopy(sampling).cpu()
 
 
 def space_of(sampling):

@@ -1,6 +1,5 @@
 """One sampling run: its noise levels, the steps with their memory, the prompts and models that the chain brings."""
 
-import copy
 import logging
 from contextlib import contextmanager
 from functools import lru_cache
@@ -11,9 +10,9 @@ import comfy.samplers
 
 from ...guidance.core import Timeline, unchanged
 from .evaluation import Evaluation
-from .guider import bypasses_planning, having, layout, planned_values, prompts_of, read_scales, shares_of, without
+from .guider import bypasses_planning, layout, planned_values, prompts_of, read_scales, shares_of, without
 from .joined import ITS_OWN, refusal
-from .noise_levels import evaluations_of, landing_of, percent_of, retold_of, space_of
+from .noise_levels import evaluations_of, landing_of, on_the_cpu, percent_of, retold_of, space_of
 from .page import Page
 from .report import Report
 from .weak_model import WeakModel
@@ -28,8 +27,12 @@ class Run:
         self.guider, self.links, self.shapes = guider, links, shapes
         # Packed latents (video with audio) are guided stream by stream, so each has steps of its own.
         self.streams = [[link.recipe() for link in links] for _ in shapes]
+        # What there is to do with an answer, in all and in each stretch: (which link, of which stream, its function).
+        self.grounds = self.edits("grounds", range(len(links)))
         ends = [stretch.first for stretch in stretches[1:]] + [len(links)]
-        self.pieces = {stretch: range(stretch.first, end) for stretch, end in zip(stretches, ends)}
+        self.pieces = {stretch: self.edits("apply", range(stretch.first, end)) for stretch, end in zip(stretches, ends)}
+        # A packed latent is always taken apart, because its streams may have a scale each.
+        self.edited = bool(self.grounds) or any(self.pieces.values()) or len(shapes) > 1
         # What there is to plan, in the order in which a chain plans: (which link, its function), stream by stream.
         self.planners = [
             [(i, plan) for part in ("sets", "limits", "asks") for i, step in enumerate(steps)
@@ -50,8 +53,7 @@ class Run:
         self.uuids, self.twins, self.said, self.weakened = {}, {}, set(), {}
         self.written: set[str] = set()  # keys of words with a negative weight in some conditioning of the guider's
         self.bypassed = bypasses_planning(guider)
-        # A copy on the CPU, so that asking it never waits for the device.
-        sampling = copy.deepcopy(guider.model_patcher.get_model_object("model_sampling")).cpu()
+        sampling = on_the_cpu(guider.model_patcher.get_model_object("model_sampling"))
         self.timeline = Timeline(
             tuple(sigmas.tolist()),
             space=space_of(sampling),
@@ -63,6 +65,10 @@ class Run:
         self.retold = lru_cache(None)(retold_of(sampling))
         self.scales = read_scales(guider, len(shapes), 0, self.say_once)  # the guider's own, at the last evaluation
         self.page, self.report = Page(self), Report(self)
+
+    def edits(self, part, links):
+        return [(i, stream, edit) for i in links for stream, steps in enumerate(self.streams)
+                if (edit := getattr(steps[i], part)) is not unchanged]
 
     def __enter__(self):
         self.report.before()
@@ -153,7 +159,7 @@ class Run:
 
     def begin(self, x, timestep):
         """Plan an evaluation. Here is the one read from the device, before the forward."""
-        sigma = float(timestep[0])
+        sigma = timestep.tolist()[0]
         step = self.report.step = int(self.timeline.locate(sigma))
         if not self.calling:  # within a call the guider has the scales that the chain has chosen
             self.scales = read_scales(self.guider, len(self.shapes), step, self.say_once)
@@ -162,16 +168,20 @@ class Run:
         self.page.planned(self.evaluation.moments[0])
         return self.evaluation
 
-    @contextmanager
-    def evaluating(self, x, timestep):
-        """Around one call of the guider, at the scales and with the negative that the chain has chosen."""
+    def call(self, executor, x, timestep, model_options, seed):
+        """One call of the guider, at the scales and with the negative that the chain has chosen."""
         evaluation = self.begin(x, timestep)
-        self.calling, self.answered = True, False
         self.values = planned_values(self.guider, evaluation.moments, evaluation.negative)
+        before = {name: getattr(self.guider, name) for name in self.values}
+        self.calling, self.answered = True, False
         try:
-            with having(self.guider, self.values):
-                yield evaluation
+            for name, value in self.values.items():
+                setattr(self.guider, name, value)
+            denoised = executor(x, timestep, evaluation.told(model_options), seed)
+            return self.unheard(denoised, timestep, model_options)
         finally:
+            for name, value in before.items():
+                setattr(self.guider, name, value)
             self.calling, self.evaluation, self.values = False, None, {}
 
     def overwritten(self):
