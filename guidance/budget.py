@@ -9,8 +9,7 @@ from .core import Step
 def budget(rows=30, spend="first"):
     """Compute at most so many rows in a run; an evaluation that would exceed them computes cond alone.
 
-    rows: predictions per image, of which every evaluation takes at least one, so that fewer than that is no cap that
-        could hold. 0 is no cap.
+    rows: predictions per image. Every evaluation takes at least one, so a smaller cap cannot hold. 0 is no cap.
     spend: "first" guides fully until only one row per evaluation is left, "even" spreads the guided ones over the run.
     Counts what the steps before it in the chain have asked for, a weak model's rows as well.
 

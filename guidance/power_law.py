@@ -8,8 +8,8 @@ from .schedule import at
 def power_law(alpha=0.9, reference=0.1):
     """Guide more where the two predictions differ much, less where they differ little.
 
-    cond + (scale - 1) * direction * (size / reference) ** alpha, each sample its own, where size is the root mean
-    square of the difference of the network outputs. The paper writes a norm, which grows with the picture, of scores.
+    cond + (scale - 1) * direction * (size / reference) ** alpha for each sample, where size is the root mean square of
+    the difference of the network outputs. The paper has the norm of a difference of scores, which grows with the picture.
     alpha: 0 is plain CFG. A number or a Schedule.
     reference: the size at which the scale stays what it is.
     """

@@ -47,6 +47,11 @@ def negatives(args):
     report(n=args.n)
 
 
+def order(args):
+    from pack.lab.order import report
+    report()
+
+
 def bench(args):
     from pack.lab.bench import bench
     bench(args)
@@ -87,6 +92,8 @@ def main():
     command = commands.add_parser("negatives", help="measure what a negative does at cfg 1")
     command.add_argument("--n", type=int, default=512, help="images per setting")
     command.set_defaults(run=negatives)
+    command = commands.add_parser("order", help="measure which nodes may be swapped")
+    command.set_defaults(run=order)
     command = commands.add_parser("bench", help="time the strategies' maths, and measure its memory")
     command.add_argument("--repeats", type=int, default=25)
     command.set_defaults(run=bench)

@@ -45,7 +45,6 @@ class DynamicThreshold(Strategy):
         return cls.resolved(model, knobs["form"]) == "pixels"
 
 
-
 class Mimic(Strategy):
     node_id = "GuidanceMimic"
     title = "Dynamic thresholding (mimic scale)"

@@ -36,7 +36,6 @@ class PerpCFG(Strategy):
         return knobs["literal"]
 
 
-
 class APG(Strategy):
     node_id = "GuidanceAPG"
     title = "Adaptive projected guidance (APG)"
@@ -81,7 +80,6 @@ class CFGZeroStar(Strategy):
     @classmethod
     def acts_at_1(cls, model, knobs):
         return knobs["zero_steps"] > 0
-
 
 
 class FDG(Strategy):

@@ -52,7 +52,6 @@ class Negative(Strategy):
         return knobs["mode"] != "plain"
 
 
-
 def as_negative(conditioning):
     """Some models encode positive and negative prompts differently; the host asks the conditioning which it is."""
     return [[tokens, {**values, "prompt_type": "negative"}] for tokens, values in conditioning]
@@ -133,7 +132,7 @@ def zeros(name, value):
 
 
 def mean(name, value):
-    """Each token the mean of all. The pooled embedding is a summary already, so that it goes."""
+    """Each token is the mean of all. The pooled embedding, a summary already, becomes zeros."""
     return value.mean(1, keepdim=True).expand_as(value).contiguous() if name == "cross_attn" else zeros(name, value)
 
 
