@@ -235,7 +235,7 @@ class Run:
 
     def passed_over(self):
         """The sampler asks for a prediction without the model's options, and so without the chain."""
-        self.report.evaluations += 1
+        self.report.due += 1
         self.say_once(f"The sampler asks {type(self.guider).__name__} for some predictions without the model's options, as if "
                       "it had no chain, so these are not guided by it.")
 
