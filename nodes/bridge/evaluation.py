@@ -92,9 +92,9 @@ class Evaluation:
             own = executor(self.run.guider.inner_model, conds, self.x, timestep, model_options)
         else:
             used = [self.edit(cond) for cond in conds]
-            spared = self.moment.skips and len(conds) == 2 and None not in (cond_at, uncond_at)
-            if spared:  # some samplers have it computed at any scale
-                used[uncond_at] = None
+            spared = self.moment.skips and uncond_at is not None and cond_at not in (None, *stand_ins)
+            if spared:  # some samplers and guiders have the negative computed at any scale
+                used = [None if i in stand_ins else cond for i, cond in enumerate(used)]
             perturbed, prompts = self.added(cond_at, uncond_at) if first else ([], [])
             entries = arranged(used, perturbed, prompts, cond_at, uncond_at, self.moment.weakened)
             own = self.compute(executor, entries, self.x, timestep, model_options)
