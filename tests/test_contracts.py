@@ -474,8 +474,11 @@ def lost(first, second):
 
 @named
 def test_every_pair_chains_in_as_few_calls_as_each_and_neither_is_lost(cls):
-    wrong = []
-    for second in STRATEGIES:
+    """Each pair in one order, now the menu's and now the other."""
+    wrong, here = [], STRATEGIES.index(cls)
+    for there, second in enumerate(STRATEGIES):
+        if here != there and (here < there) == (here + there) % 2:
+            continue
         pair, model = (cls.node_id, second.node_id), home(cls.node_id, home(second.node_id, UNET))
         if set(pair) & ON_FLUX and set(pair) & NOT_ON_FLUX.keys():
             continue
