@@ -150,7 +150,7 @@ class S2(Perturbing):
         "at every step. 1 row more in the same forward (3 with CFG, 2 at cfg 1), which is not computed before its first such "
         "layer; none where scale or share is 0."
     )
-    aliases = ["s2 guidance", "S2-Guidance", "stochastic self guidance", "block drop", "random layers"]
+    aliases = ["s2", "stochastic self guidance", "block drop", "random layers"]
     category = "guidance/more"
     kind = "draw"
     recipe = staticmethod(guidance.s2_guidance)

@@ -21,6 +21,12 @@ import comfy.samplers
 import comfy.supported_models_base
 import torch
 from comfy.model_base import ModelType
+from comfy.patcher_extension import WrappersMP
+
+try:
+    from comfy.multigpu import MultiGPUThreadPool
+except ImportError:  # hosts before 0.29 run on one device
+    MultiGPUThreadPool = None
 
 CPU = torch.device("cpu")
 Predictions = namedtuple("Predictions", "cond uncond")
@@ -267,3 +273,32 @@ KNOWN = [
 ]
 
 ARCHITECTURES = {a.name: a for a in KNOWN if hasattr(comfy.model_base, a.base) and hasattr(comfy.latent_formats, a.format)}
+
+
+class TwoDevices:
+    """A model and its twin on a device each, with some of the entries of every batch, in threads as MultiGPU has them."""
+
+    def __init__(self, architecture):
+        self.model, twin = architecture.model(), architecture.model()
+        twin.model.current_patcher = twin
+        self.devices = {CPU: self.model, torch.device("cpu", 0): twin}
+        self.networks, self.seen = {self.model.model, twin.model}, set()
+
+    def split(self, model):
+        """This patched clone of the model, on both."""
+        split = model.clone()
+        split.add_wrapper_with_key(WrappersMP.CALC_COND_BATCH, "two", self.on_two)
+        split.add_wrapper_with_key(WrappersMP.APPLY_MODEL, "where", self.where)
+        return split
+
+    def on_two(self, executor, host, conds, x, timestep, options):
+        pool = MultiGPUThreadPool(list(self.devices))
+        try:
+            more = {"multigpu_clones": self.devices, "multigpu_thread_pool": pool}
+            return executor(host, conds, x, timestep, {**options, **more})
+        finally:
+            pool.shutdown()
+
+    def where(self, executor, *args, **kwargs):
+        self.seen.add(executor.class_obj)
+        return executor(*args, **kwargs)

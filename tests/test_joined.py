@@ -8,7 +8,6 @@ import comfy.ops
 import pytest
 import torch
 from comfy.ldm.modules import attention
-from comfy.patcher_extension import WrappersMP
 from comfy_api.torch_helpers import set_torch_compile_wrapper
 from comfy_extras.nodes_context_windows import ContextWindowsManualNode
 from comfy_extras.nodes_easycache import EasyCacheNode
@@ -16,13 +15,8 @@ from comfy_extras.nodes_torch_compile import skip_torch_compile_dict
 from pack.guidance.nag import nag
 from pack.nodes.bridge import attention as bridge
 from pack.nodes.bridge import calls, joined
-from pack.tests.architectures import ARCHITECTURES, CPU
+from pack.tests.architectures import ARCHITECTURES, MultiGPUThreadPool, TwoDevices
 from pack.tests.joined import OneRow, RowForEach
-
-try:
-    from comfy.multigpu import MultiGPUThreadPool
-except ImportError:  # hosts before 0.29 run on one device
-    MultiGPUThreadPool = None
 
 EXACT = 1e-4  # of the effect
 ALL = pytest.mark.parametrize("name", ARCHITECTURES)
@@ -152,33 +146,14 @@ def test_context_windows():
 if MultiGPUThreadPool:
     @FEW
     def test_two_devices(name):
-        """Each entry of the batch on a device of its own, in threads, as MultiGPU does it."""
         architecture = ARCHITECTURES[name]
-        model, twin, negative = architecture.model(), architecture.model(), architecture.prompt(4, 7)
-        twin.model.current_patcher = twin
-        devices = {CPU: model, torch.device("cpu", 0): twin}
-        seen = set()
-
-        def on_two(executor, host, conds, x, timestep, options):
-            pool = MultiGPUThreadPool(list(devices))
-            try:
-                return executor(host, conds, x, timestep, {**options, "multigpu_clones": devices, "multigpu_thread_pool": pool})
-            finally:
-                pool.shutdown()
-
-        def where(executor, *args, **kwargs):
-            seen.add(executor.class_obj)
-            return executor(*args, **kwargs)
-
-        one = OneRow(model, negative)
-        whole = architecture.predict(one.model, cfg=3.0)
-        one.model.add_wrapper_with_key(WrappersMP.CALC_COND_BATCH, "two", on_two)
-        one.model.add_wrapper_with_key(WrappersMP.APPLY_MODEL, "where", where)
-        split = architecture.predict(one.model, cfg=3.0)
-        plain = architecture.predict(model, cfg=3.0)
+        two = TwoDevices(architecture)
+        one = OneRow(two.model, architecture.prompt(4, 7))
+        whole, plain = architecture.predict(one.model, cfg=3.0), architecture.predict(two.model, cfg=3.0)
+        split = architecture.predict(two.split(one.model), cfg=3.0)
         assert error(split.cond, whole.cond, plain.cond) < EXACT
         assert (split.uncond - plain.uncond).norm() < 1e-6 * plain.uncond.norm()
-        assert seen == {model.model, twin.model}
+        assert two.seen == two.networks
 
 
 @ALL

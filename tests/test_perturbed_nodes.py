@@ -1,17 +1,11 @@
 """PAG, SEG, skipped layers and shuffled tokens as nodes: what core's own nodes give, what they cost, on every architecture."""
 
-import comfy.patcher_extension
 import pytest
 import torch
 from comfy_extras.nodes_easycache import EasyCacheNode
 from comfy_extras.nodes_slg import SkipLayerGuidanceDiT, SkipLayerGuidanceDiTSimple
-from pack.tests.architectures import ARCHITECTURES, CPU
+from pack.tests.architectures import ARCHITECTURES, MultiGPUThreadPool, TwoDevices
 from pack.tests.host import GIVEN, NODES, Counter, made, node, one_level, sample
-
-try:
-    from comfy.multigpu import MultiGPUThreadPool
-except ImportError:  # an older host
-    MultiGPUThreadPool = None
 
 WHOLE = {"start": 0.0, "end": 1.0}
 
@@ -99,29 +93,11 @@ def test_a_step_cache_knows_the_weakened_prediction_from_the_prompts(id):
 if MultiGPUThreadPool:
     @pytest.mark.parametrize("name", ["flux", "wan", "sd15"])
     def test_two_devices(name):
-        """Each with some of the entries, in threads, as MultiGPU does it: the weakened row is far from the one it copies."""
+        """The weakened row is far from the one it copies."""
         architecture = ARCHITECTURES[name]
-        model, twin = architecture.model(), architecture.model()
-        twin.model.current_patcher = twin
-        devices, seen = {CPU: model, torch.device("cpu", 0): twin}, set()
-
-        def on_two(executor, host, conds, x, timestep, options):
-            pool = MultiGPUThreadPool(list(devices))
-            try:
-                return executor(host, conds, x, timestep, {**options, "multigpu_clones": devices, "multigpu_thread_pool": pool})
-            finally:
-                pool.shutdown()
-
-        def where(executor, *args, **kwargs):
-            seen.add(executor.class_obj)
-            return executor(*args, **kwargs)
-
+        two = TwoDevices(architecture)
         given = {"cfg": 3.0, "negative": architecture.prompt(2, architecture.text)}
-        guided = made("GuidancePAG", made("GuidanceSLG", model))
-        whole, plain = architecture.sample(guided, **given), architecture.sample(model, **given)
-        split = guided.clone()
-        kinds = comfy.patcher_extension.WrappersMP
-        split.add_wrapper_with_key(kinds.CALC_COND_BATCH, "two", on_two)
-        split.add_wrapper_with_key(kinds.APPLY_MODEL, "where", where)
-        assert off(architecture.sample(split, **given), whole, plain) < 1e-4
-        assert seen == {model.model, twin.model}
+        guided = made("GuidancePAG", made("GuidanceSLG", two.model))
+        whole, plain = architecture.sample(guided, **given), architecture.sample(two.model, **given)
+        assert off(architecture.sample(two.split(guided), **given), whole, plain) < 1e-4
+        assert two.seen == two.networks

@@ -303,7 +303,7 @@ def shuffled(streams, block, picture, where, act, number, back=False):
     return made
 
 
-@lru_cache(256)
+@lru_cache(4)
 def another_order(count, share, seed):
     """An order of `count` tokens in which that share of them has been shuffled, by a generator of its own."""
     generator = torch.Generator().manual_seed(seed)
