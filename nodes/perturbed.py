@@ -143,14 +143,14 @@ class TPG(Perturbing):
 
 
 class S2(Perturbing):
-    node_id = "GuidanceS2"
+    node_id = "GuidanceRandomLayers"
     title = "Random layers left out (S2)"
     about = (
         "Finer and more coherent pictures and videos: guides away from what the model sees without a few of its layers, others "
         "at every step. 1 row more in the same forward (3 with CFG, 2 at cfg 1), which is not computed before its first such "
         "layer; none where scale or share is 0."
     )
-    aliases = ["s2", "stochastic self guidance", "block drop", "random layers"]
+    aliases = ["s2 guidance", "S2-Guidance", "stochastic self guidance", "block drop", "random layers"]
     category = "guidance/more"
     kind = "draw"
     recipe = staticmethod(guidance.s2_guidance)

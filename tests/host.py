@@ -190,7 +190,7 @@ GIVEN = {
     "GuidanceNAG": {"negative": prompt(7)},
     "GuidancePushAway": {"away": prompt(8)},
     "GuidanceSLG": {"start": 0.0, "end": 1.0},
-    "GuidanceS2": {"start": 0.0, "end": 1.0},
+    "GuidanceRandomLayers": {"start": 0.0, "end": 1.0},
     "GuidanceAutoguidance": {"weak_model": one_level(seed=9)},
     "GuidanceClassifier": {"classifier": lambda latents, sigma: -latents.flatten(1).cos().sum(1)},
 }

@@ -41,7 +41,7 @@ def test_skipped_layers_are_what_cores_nodes_give_in_fewer_calls(name):
 def test_every_node_with_its_own_settings_on_every_architecture(architecture):
     model, given = architecture.model(), {"cfg": 3.0, "negative": architecture.prompt(2, architecture.text)}
     plain = architecture.sample(model, **given)
-    for id in ("GuidancePAG", "GuidanceSEG", "GuidanceSLG", "GuidanceTPG", "GuidanceS2", "GuidanceERG"):
+    for id in ("GuidancePAG", "GuidanceSEG", "GuidanceSLG", "GuidanceTPG", "GuidanceRandomLayers", "GuidanceERG"):
         if id == "GuidanceTPG" and architecture.name in ("sd3", "aura"):
             with pytest.raises(ValueError, match="GuidanceTPG: this model, a .*, tells tokens their places only at its start"):
                 made(id, model)
@@ -77,7 +77,7 @@ def test_a_negative_of_its_own_loses_the_layers_too():
     assert torch.equal(sample(own), right)
 
 
-@pytest.mark.parametrize("id", ["GuidanceSLG", "GuidanceTPG", "GuidanceS2"])
+@pytest.mark.parametrize("id", ["GuidanceSLG", "GuidanceTPG", "GuidanceRandomLayers"])
 def test_a_step_cache_knows_the_weakened_prediction_from_the_prompts(id):
     """It remembers predictions by uuid, which ours keep, although they draw anew at each step."""
     model = one_level()
