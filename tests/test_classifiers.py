@@ -1,5 +1,6 @@
 """Guidance by a classifier on real ComfyUI: a user's, the demo's, and CLIP's likeness to a picture."""
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import comfy.clip_vision
@@ -64,18 +65,7 @@ def test_a_users_classifier_under_every_guider_costs_no_rows(where, guider, mode
 
 # ------------------------------------------------------------------------------------------------ likeness
 
-SEES = {
-    "model_type": "clip_vision_model",
-    "image_size": 32,
-    "patch_size": 8,
-    "num_channels": 3,
-    "hidden_size": 32,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "intermediate_size": 64,
-    "projection_dim": 16,
-    "hidden_act": "quick_gelu",
-}
+SEES = Path(__file__).parent / "clip_vision.json"  # every host reads its settings from a file
 
 
 def with_random_weights(module):
@@ -94,7 +84,7 @@ def with_random_weights(module):
 def likeness(model, vae, picture):
     """A Likeness as the host makes it, in inference mode, of a CLIP vision model at a thousandth of its size."""
     with torch.inference_mode():
-        clip_vision = comfy.clip_vision.ClipVisionModel(SEES)
+        clip_vision = comfy.clip_vision.ClipVisionModel(str(SEES))
         with_random_weights(clip_vision.model)
         return LikenessNode.execute(model, clip_vision, vae, picture, 100.0).result[0]
 
