@@ -66,6 +66,20 @@ def test_compiled_is_as_without(name, model):
     assert_compiled_is_as_without(make(model), model, "eager", scales, 1e-4)
 
 
+def nag(model):
+    return node(NODES["GuidanceNAG"], model, negative=prompt(7))
+
+
+def test_in_one_session_nothing_compiled_is_taken_for_another_model(model):
+    """A node is bypassed, another added: what was compiled with the one was run without it (KeyError: 'guidance_attention'),
+    and the other way round."""
+    chains = [model, pag(model), model, nag(pag(model)), node(NODES["GuidanceRescale"], model), nag(model), pag(model), model]
+    how = dict(cfg=5.0, steps=2, size=4)
+    for chain in chains:
+        right = sample(chain, **how)
+        assert torch.allclose(sample(TorchCompileModel.execute(chain, "eager").result[0], **how), right, rtol=1e-4, atol=1e-4)
+
+
 if shutil.which("g++") or shutil.which("clang++"):
 
     def test_compiled_by_inductor_is_as_without(model):

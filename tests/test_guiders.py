@@ -121,6 +121,13 @@ def test_a_chain_is_right_under_every_guider_or_says_so(name, strategy, caplog):
     assert len(said) == len(set(said)), "said more than once"
 
 
+# before: "The chain chose the scale 1, but CallsPredictNoise or another node guides at 7", which is not so
+def test_where_an_interval_acts_no_other_scale_is_said_to(caplog):
+    guider = GUIDERS["CallsPredictNoise"].make(chain("interval")(MODEL))
+    assert error(small(guider), expected("CallsPredictNoise", "interval")) < 1e-5
+    assert not sentences(caplog, guider)
+
+
 def flow_edit(model, x, sigmas, extra_args=None, callback=None, disable=None):
     """As FlowEdit's sampler: two predictions per step, the first with no options left but the transformer's."""
     options = extra_args["model_options"]

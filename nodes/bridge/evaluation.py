@@ -317,7 +317,7 @@ class Evaluation:
             return self.moments
         if has_scale_pair(self.run.guider):
             return self.moments
-        if self.moment.rescaled and self.moment.combined == self.moment.scale:
+        if self.moment.rescaled and self.moment.combined == self.moment.scale and self.left_out is None:
             self.run.say_once(f"The chain chose the scale {self.moment.combined:g}, but {type(self.run.guider).__name__} or "
                               f"another node guides at {told:g}; what was told last counts.")
         # What to ask for may depend on it, so this is planned again.

@@ -121,5 +121,5 @@ def told_apart(transformer_options):
 def narrowed(options, entries):
     """The options of a forward as they are for some of its entries: another pack has to see what fits its rows."""
     fewer = {name: [options[name][i] for i in entries] for name in ("cond_or_uncond", "uuids") if name in options}
-    ours = {name: options[name].only(entries) for name in (JOINED, WEAKENED) if name in options}
+    ours = {name: options[name].only(entries) for name in (JOINED, WEAKENED) if options.get(name) is not None}
     return {**options, **fewer, **ours}

@@ -189,7 +189,7 @@ def in_attention(layer, stream, hook, *args, **kwargs):
 def in_block(block, number, hook, *args, **kwargs):
     """A block, from which some entries have what another one has, or nothing, or in which they see other tokens."""
     options = next((value for value in (*args, *kwargs.values()) if isinstance(value, dict)), {})
-    rows = options.get(WEAKENED, hook.rows)
+    rows = options.get(WEAKENED) or hook.rows
     inside = rows.acts(block.layers)
     acts = inside if block.name else [None] * len(inside)  # where layers only lie in it, nothing happens to it itself
     sources = rows.sources(inside, acts)
