@@ -35,7 +35,7 @@ class Plan:
 
     def __init__(self, model, sampler, sigmas, scale, negative=True):
         self.model, self.links, self.scale, self.negative = model, model.model_options.get(CHAIN, ()), scale, negative
-        self.sampler = name_of(sampler).removeprefix("sample_")
+        self.sampler = name_of(sampler).removeprefix("sample_").removesuffix("_function")
         self.remarks: dict[str, None] = {}
         sampling = on_the_cpu(model.get_model_object("model_sampling"))
         self.timeline = timeline_of(sampling, sampler, sigmas, lambda sentence: self.remarks.setdefault(sentence))
@@ -49,10 +49,11 @@ class Plan:
         if self.open:
             others = self.computed(self.rehearsed([scale], last=True))
             self.open = self.open if others != self.evaluations else []
-            self.most = [max(pair, key=rows_of) for pair in zip(self.evaluations, others)]
+            if not self.spent_elsewhere:
+                self.most = [max(pair, key=rows_of) for pair in zip(self.evaluations, others)]
 
-    def rehearsed(self, scales, links=None, last=False):
-        return Rehearsal(links or self.links, self.timeline, scales, self.asked, self.negative, last)
+    def rehearsed(self, scales, links=None, **how):
+        return Rehearsal(links or self.links, self.timeline, scales, self.asked, self.negative, **how)
 
     # ------------------------------------------------------------------------------------------------ what is computed
 
@@ -171,7 +172,7 @@ class Plan:
 
     def of_streams(self):
         """What is different where a latent holds video and audio, which no latent is here to tell."""
-        both = self.rehearsed([self.scale] * 2)
+        both = self.rehearsed([self.scale] * 2, acting=False)
         computed = self.computed(both)
         if computed == self.evaluations and len({tuple(scales) for scales in zip(*both.scales)}) == 1:
             return None
