@@ -26,7 +26,6 @@ def test_a_plan_is_read_on_its_node(page):
     page.evaluate(CHAIN)
     told = page.locator(".guidance-told", has_text="rows in 20 calls")
     told.first.wait_for(timeout=60000)
-    capture(page, "plan")
     settle(page)
     if os.environ.get("GUIDANCE_SCREENSHOTS"):
         page.screenshot(path=Path(os.environ["GUIDANCE_SCREENSHOTS"], f"plan-{page.renderer}.png"))
