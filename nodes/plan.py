@@ -35,8 +35,8 @@ class Plan(io.ComfyNode):
             display_name="Guidance plan",
             category="guidance",
             description="Says what a run will compute before it begins: which node acts at which steps, how many rows and "
-                        "calls each step takes, what is idle and why, and what else to know. Runs no model and takes "
-                        "milliseconds. Place it last on the MODEL wire, and give it the sampler's settings.",
+                        "calls each step takes, what is idle and why, and what else to know. Runs no model. Place it last "
+                        "on the MODEL wire, and give it the sampler's settings.",
             search_aliases=["rows", "cost", "plan", "dry run", "explain", "what will happen", "how many steps", "preview chain",
                             "which nodes are idle", "debug guidance"],
             inputs=[io.Model.Input("model"), *cls.inputs, *cls.links],

@@ -1,7 +1,5 @@
 """The plan of a run is the truth of that run: its evaluations, rows and calls, who acts when, and what is idle."""
 
-import time
-
 import comfy.samplers
 import pytest
 import torch
@@ -209,10 +207,8 @@ def test_a_model_that_takes_its_scale(reports):
 def test_a_run_uses_nothing_of_the_plan_and_the_plan_nothing_of_the_run(model):
     chain = chained(model, PAG, ("Classifier", {"classifier": pytest.fail}), ("CADS", {}))
     counter, random = Counter(chain), torch.get_rng_state()
-    began = time.perf_counter()
     for sampler in ("dpmpp_sde", "ddim", "euler_ancestral"):
         text_of(counter.model, sampler_name=sampler)
-    assert time.perf_counter() - began < 3
     assert counter.calls == 0 and torch.equal(torch.get_rng_state(), random)
 
 
