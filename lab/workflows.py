@@ -299,13 +299,13 @@ def needs(canvas, kind, at, rails):
 
 def schedules(known):
     canvas = Canvas(known)
-    canvas.note((0, 0), (300, 360), """\
+    canvas.note((0, 0), (300, 420), """\
 # Guidance that changes over the run
 
 **Above**, a drawn curve is wired to the scale of *CFG*. The preview plots what each of the 20 steps gets.
 
 **Below it**, a ready-made course for *PAG*, which *schedule math* keeps from going above 1.5. PAG stands after CFG on
-the MODEL wire, and both act.
+the MODEL wire, and both act. *Guidance plan* says what each step of that run computes, before it runs.
 
 A schedule goes wherever a strength is: drag its link onto the widget. Or type its text there: `0:7.5, 0.5:6, 1:1`.""")
     shared, left = setup(canvas, 520), 300 + 3 * GAP
@@ -326,6 +326,9 @@ A schedule goes wherever a strength is: drag its link onto the widget. Or type i
     first = len(canvas.nodes)
     sample(canvas, (pag, 0), (left, top), lambda name, _: shared[name], {"steps": 20, "cfg": 3.0})
     canvas.group("Both at work", canvas.nodes[first:])
+    planned = canvas.add("GuidancePlan", (left + 680 + 2 * GAP, top), {"model": (pag, 0)},
+                         {"steps": 20, "cfg": 3.0, "sampler_name": "euler", "scheduler": "normal"}, width=520, height=470)
+    canvas.group("What it will compute", [planned])
     return canvas.text()
 
 

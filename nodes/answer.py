@@ -10,7 +10,6 @@ from .strategy import Strategy
 
 
 class DynamicThreshold(Strategy):
-    reshapes = True
     node_id = "GuidanceDynamicThreshold"
     title = "Dynamic thresholding"
     about = (
@@ -73,7 +72,6 @@ class Mimic(Strategy):
 
 
 class Rescale(Strategy):
-    reshapes = True
     node_id = "GuidanceRescale"
     title = "CFG rescale"
     about = (
@@ -94,7 +92,6 @@ class Rescale(Strategy):
 
 
 class Renorm(Strategy):
-    reshapes = True
     node_id = "GuidanceRenorm"
     category = "guidance/more"
     title = "CFG norm"

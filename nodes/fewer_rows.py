@@ -1,5 +1,7 @@
 """The menu of strategies that compute less."""
 
+from functools import partial
+
 from comfy_api.latest import io
 
 from .. import guidance
@@ -30,6 +32,11 @@ class Adaptive(Strategy):
                        "fallen to this, because at high noise both predictions are nothing but the noise. 1 for SD1.5 "
                        "and SDXL; 0.5 for flow models (SD3, Flux, Wan, Qwen), unverified."),
     ]
+
+    @classmethod
+    def rehearsal(cls, knobs):
+        never, at_once = partial(guidance.adaptive, threshold=0.0), partial(guidance.interval, guidance.Window(0.0, 0.0))
+        return (never,) if knobs["threshold"] == 0 else (never, at_once)
 
 
 class Alternate(Strategy):
@@ -97,3 +104,7 @@ class Budget(Strategy):
                        tooltip="first guides until only one row per "
                        "step is left; even spreads the guided steps over the run."),
     ]
+
+    @classmethod
+    def most_rows(cls, knobs):
+        return knobs["rows"]

@@ -13,6 +13,7 @@ ClassifierType = io.Custom("GUIDANCE_CLASSIFIER")
 CurveType = io.Custom("CURVE")  # ComfyUI's own curves, from 0.18 on
 SCHEDULE_TYPES = [ScheduleType, CurveType]
 LONGEST = 60  # characters of a wrong value that a sentence quotes
+MENU = 300  # and of the choices that there are
 
 
 def number(id, default, low, high, tooltip, step=0.01, **more):
@@ -69,7 +70,8 @@ def check(input, value):
     if isinstance(widget, io.Combo.Input):
         allowed = [str(option) for option in widget.options or []]
         if not isinstance(value, str) or value not in allowed:
-            raise wrong(input, value, f"one of {', '.join(allowed)}")
+            named = ", ".join(allowed)
+            raise wrong(input, value, f"one of {named}" if len(named) < MENU else f"on its menu, as {allowed[0]} is")
     elif isinstance(widget, io.Boolean.Input):
         if value not in (True, False):
             raise wrong(input, value, "true or false")

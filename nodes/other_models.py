@@ -70,3 +70,8 @@ class Classifier(Strategy):
     @classmethod
     def acts_at_1(cls, model, knobs):
         return True
+
+    @classmethod
+    def rehearsal(cls, knobs):
+        knobs = {name: value for name, value in knobs.items() if name != "classifier"}
+        return (partial(guidance.classifier, lambda latents, sigma: latents.flatten(1).sum(1), **knobs),)

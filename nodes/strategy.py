@@ -26,7 +26,6 @@ class Strategy(io.ComfyNode):
     recipe: Callable  # of guidance/, from checked knobs to a Step
     joins = False  # whether rows read their text otherwise, or other prompts too
     saves = False  # whether the node is there to leave out the negative
-    reshapes = False  # whether it acts, at any scale, on what the nodes before it have made of the picture
 
     def __init_subclass__(cls, **kwargs):
         """Have the host call `validate_inputs` with the knobs that may be schedules, and only with those: whatever
@@ -73,7 +72,8 @@ class Strategy(io.ComfyNode):
         node_id = getattr(cls.hidden, "unique_id", None)
         schedules = tuple((knob, partial(cls.applied, knobs, knob)) for knob in knobs.values() if isinstance(knob, Schedule))
         return attach(patched, cls.title, recipe, brought, node_id=node_id, schedules=schedules,
-                      acts_at_1=cls.acts_at_1(model, knobs), saves=cls.saves, reshapes=cls.reshapes, joins=cls.joins)
+                      acts_at_1=cls.acts_at_1(model, knobs), saves=cls.saves, joins=cls.joins, window=knobs.get("window"),
+                      rehearsal=cls.rehearsal(knobs), rows=cls.most_rows(knobs))
 
     @classmethod
     def check(cls, knobs):
@@ -89,6 +89,17 @@ class Strategy(io.ComfyNode):
     def acts_at_1(cls, model, knobs):
         """Whether it does anything where the scale is 1, as it is with distilled models."""
         return False
+
+    @classmethod
+    def rehearsal(cls, knobs):
+        """Recipes to plan with where the strategy's own looks at the picture or calls a network: one, or two where the
+        picture decides between them. None where its own will do."""
+        return ()
+
+    @classmethod
+    def most_rows(cls, knobs):
+        """How many rows it is told to allow a run; 0 where that is no matter of this strategy."""
+        return 0
 
     @classmethod
     def applied(cls, knobs, schedule, moment):

@@ -73,6 +73,13 @@ def test_a_strategy_runs_with_a_plain_ksampler(server, info, node):
     assert (server.output / image["filename"]).stat().st_size > 100
 
 
+def test_a_plan_stands_in_the_history_and_lets_the_model_through(server, info):
+    graph = workflow("GuidancePlan", **defaults(info, "GuidancePlan"), sampler_name="heun", scheduler="normal")
+    outputs = server.run(graph)
+    assert outputs["ours"]["text"][0].startswith("20 steps with heun, cfg 8: 78 rows in 39 calls.")
+    assert outputs["saved"]["images"]
+
+
 def test_every_node_has_a_place_in_an_example_workflow(info):
     shown = {node["type"] for example in EXAMPLES for node in json.loads(example.read_text())["nodes"]}
     needs_a_model_of_its_own = {"GuidanceLikeness", "GuidanceDistilled"}  # which does not come with the pack

@@ -181,6 +181,7 @@ DEFAULTS = {
     "GuidanceSchedulePreset": {},
     "GuidanceScheduleMath": {"a": "0:1, 1:2", "b": "0:1, 1:2"},
     "GuidanceSchedulePreview": {"schedule": "0:7, 1:1"},
+    "GuidancePlan": {},
     "GuidanceDemoModel": {},
     "GuidanceDemoClassifier": {},
 }

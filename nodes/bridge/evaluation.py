@@ -39,10 +39,6 @@ class Evaluation:
 
     def __init__(self, run, moments, x):
         self.run, self.x, self.moments = run, x, moments
-        if len(moments) > 1:
-            asked = frozenset().union(*(moment.asked for moment in moments))
-            skip = all(moment.skip for moment in moments)
-            self.moments = [replace(moment, asked=asked, skip=skip) for moment in moments]
         if not self.in_range(self.moment.uncond):
             self.moments = [replace(moment, uncond=UNCOND) for moment in self.moments]
         elif self.negative is not None and hasattr(run.guider, "uncond_model_patcher"):
@@ -253,7 +249,7 @@ class Evaluation:
             before = self.states[stream]
             after = self.states[stream] = edit(before)
             if after is not before:
-                self.run.report.applied(i)
+                self.run.report.deeds.applied(i)
 
     def start(self, args):
         """The predictions as the States that the chain edits, one for each stream."""

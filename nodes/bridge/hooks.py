@@ -18,6 +18,7 @@ from comfy.model_patcher import ModelPatcher
 from comfy.patcher_extension import WrappersMP
 
 from ...guidance.core import Recipe
+from ...guidance.interval import Window
 from ...guidance.schedule import Schedule
 from .evaluation import RUN
 from .rows import TOLD, told_apart
@@ -44,9 +45,11 @@ class Link(NamedTuple):
     node_id: str | None = None
     schedules: tuple[tuple[Schedule, Callable], ...] = ()  # its knobs that change over the run; see page.py
     acts_at_1: bool = True  # whether it does anything where the scale is 1
-    reshapes: bool = False  # whether it does so behind a link that does
     saves: bool = False  # whether it is there to leave out the negative
     joins: bool = False  # whether rows read their text otherwise, or other prompts too
+    window: Window | None = None  # when it acts, where it is told when
+    rehearsal: tuple[Recipe, ...] = ()  # what to plan with instead; see Strategy
+    rows: int = 0  # how many it allows a run; 0 is any
 
 
 class Stretch:

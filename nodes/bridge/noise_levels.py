@@ -1,11 +1,25 @@
 """What ComfyUI's model_sampling and sampler objects say, in the words of guidance/."""
 
 import copy
+from functools import lru_cache
 
 import comfy.model_sampling
 import torch
 
+from ...guidance.core import Timeline
 from ...guidance.space import Space
+
+
+def timeline_of(sampling, sampler, sigmas, say_once):
+    """The Timeline of a run. sampling: a model_sampling on the CPU. say_once: for a sentence about the sampler."""
+    return Timeline(
+        tuple(sigmas.tolist()),
+        space=space_of(sampling),
+        percent=lru_cache(None)(percent_of(sampling)),
+        sigma_at=lru_cache(None)(lambda percent: float(sampling.percent_to_sigma(percent))),
+        landing=landing_of(sampler, sampling, say_once),
+        evaluations=evaluations_of(sampler),
+    )
 
 
 def on_the_cpu(sampling):

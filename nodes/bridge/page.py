@@ -35,10 +35,8 @@ class Page:
     def __init__(self, run):
         self.tell, self.timeline = None, run.timeline
         schedules = [(schedule, applied) for link in run.links for schedule, applied in link.schedules]
-        steps = len(run.timeline.sigmas) - 1
-        for schedule, _ in schedules:
-            if isinstance(schedule, PerStep) and len(schedule.points) not in (1, steps):
-                run.say_once(f"A list has {len(schedule.points)} values and the run {steps} steps, so it is stretched.")
+        for sentence in stretched(run.links, len(run.timeline.sigmas) - 1):
+            run.say_once(sentence)
         # Where one node feeds several knobs, its first one is shown.
         self.shown = {schedule.source: applied for schedule, applied in reversed(schedules) if schedule.source is not None}
         self.applied: dict[str, list[dict]] = {source: [] for source in self.shown}
@@ -60,6 +58,13 @@ class Page:
         if self.tell is not None:
             timeline = [{"sigma": s, "percent": self.timeline.percent(s)} for s in self.timeline.sigmas if isfinite(s)]
             self.tell("guidance.applied", {"timeline": timeline, "nodes": self.applied})
+
+
+def stretched(links, steps):
+    """Sentences about the lists that have not a value for each step."""
+    return [f"A list has {len(schedule.points)} values and the run {steps} steps, so it is stretched."
+            for link in links for schedule, _ in link.schedules
+            if isinstance(schedule, PerStep) and len(schedule.points) not in (1, steps)]
 
 
 def page():

@@ -1,15 +1,16 @@
 """What a chain will do in a run and what it did: a line on the log before and after, and under each node its own."""
 
 import logging
-from functools import cached_property
 from itertools import groupby
 
-from ...guidance.core import chain, forwards, needed, unchanged
+from ...guidance.core import forwards, needed, unchanged
 from .blocks import anatomy_of
 from .distilled import takes_scale
-from .guider import has_hosts_scale, shares_of
+from .guider import has_hosts_scale
 from .joined import form_of
 from .page import harmless, page
+from .planning import Deeds, idle_at_1, is_1, setters
+from .rehearsal import Rehearsal
 
 log = logging.getLogger("comfyui-guidance")
 
@@ -21,36 +22,18 @@ class Report:
 
     def __init__(self, run):
         self.run, self.steps = run, len(run.timeline.sigmas) - 1
-        self.step = 0  # of the evaluation under way
+        self.deeds = Deeds(len(run.links))
         self.scales = {}  # by step, the scale in force for each stream
-        self.acted: list[set[int]] = [set() for _ in run.links]  # the steps at which each link changed something
-        self.spared: list[set[int]] = [set() for _ in run.links]  # the steps at which each took the negative out
-        self.asked = [0] * len(run.links)  # the rows that each asked for
         self.evaluations = self.rows = self.calls = self.due = 0  # due: calls where nothing has to be split
 
     # ------------------------------------------------------------------------------------------------ while it runs
 
-    def begun(self, step, moments):
-        self.step = step
+    def begun(self, moments):
         self.in_force(moments)
         self.evaluations, self.due = self.evaluations + 1, self.due + len(forwards(needed(moments)))
 
     def in_force(self, moments):
-        self.scales[self.step] = [moment.combined for moment in moments]
-
-    def planned(self, i, before, after):
-        """A link has changed the plan."""
-        if (before.needs != after.needs or before.combined != after.combined or before.embed is not after.embed
-                or before.beside != after.beside or before.distilled != after.distilled or before.sparse != after.sparse
-                or (before.weakened != after.weakened and after.uncond in after.needs)):
-            self.acted[i].add(self.step)
-        self.asked[i] += sum(branch.rows for branch in after.asked - before.asked)
-        if after.uncond not in after.needs and before.uncond in before.needs:
-            self.spared[i].add(self.step)
-
-    def applied(self, i):
-        """A link has changed the answer."""
-        self.acted[i].add(self.step)
+        self.scales[self.deeds.step] = [moment.combined for moment in moments]
 
     def called(self, rows):
         """The network was called."""
@@ -58,28 +41,18 @@ class Report:
 
     # ------------------------------------------------------------------------------------------------ the lines
 
-    @cached_property
-    def at_1(self):
-        return what_acts_at_1(self.run.guider.model_patcher)
-
     @harmless
     def before(self):
         run = self.run
-        steps = [link.recipe() for link in run.links]
-        setters = [link.name for link, step in zip(run.links, steps) if step.sets is not unchanged]
-        if len(setters) > 1:
-            *others, last = setters
-            run.say_once(f"{', '.join(others)} and {last} each set the scale; {last} wins, as the last one.")
-        plans = []
-        for stream, (scale, share) in enumerate(zip(run.scales, shares_of(run.scales))):
-            plan = chain(*(link.recipe() for link in run.links)).plan
-            plans.append([plan(moment) for moment in run.timeline.moments(scale, share, stream)])
-        steps = list(zip(*plans))
-        self.promised = sum(1 + sum(branch.rows for branch in needed(moments)) for moments in steps)
-        scales = [[moment.combined for moment in moments] for moments in steps]
-        text = f"{self.names()}: {by_stream(scales)}; {self.steps} steps, {self.promised} rows planned."
+        sentence = setters(run.links)
+        if sentence:
+            run.say_once(sentence)
+        plan = Rehearsal(run.links, run.timeline, run.scales, acting=False)
+        self.promised = plan.rows
+        text = f"{self.names()}: {by_stream(plan.scales)}; {self.steps} steps, {self.promised} rows planned."
         # A guider of another pack may have scales that nobody can read beforehand.
-        idle = self.unguided() if has_hosts_scale(run.guider) and is_1(scales) else []
+        unguided = has_hosts_scale(run.guider) and is_1(plan.scales)
+        idle = Rehearsal(run.links, run.timeline, run.scales).idle if unguided else []
         text += self.of_idle(idle)
         log.info("Guidance: %s", text)
         for link in idle:
@@ -92,48 +65,42 @@ class Report:
             return
         text = (f"{self.names()}: {by_stream(self.scales.values())}; {self.rows} rows in {self.calls} calls, {self.promised} "
                 "planned.")
-        for link, spared in zip(self.run.links, self.spared):
+        for link, spared in zip(self.run.links, self.deeds.spared):
             if spared and link.saves:
                 text += f" {short(link.name)}: {self.where(spared, 'no negative')}."
         if self.calls > self.due and "context_handler" not in self.run.guider.model_options:
             text += " The host could not put all rows into one call (prompts of unequal length, or memory)."
-        text += self.of_idle([link for i, link in enumerate(self.run.links) if self.idle_at_1(i)])
+        text += self.of_idle(self.idle)
         log.info("Guidance: %s", text)
         for i, link in enumerate(self.run.links):
-            tell(link, self.deeds(i) if i + 1 < len(self.run.links) else f"{self.deeds(i)}\nChain: {text}")
+            tell(link, self.did(i) if i + 1 < len(self.run.links) else f"{self.did(i)}\nChain: {text}")
 
     def names(self):
         return ", ".join(short(link.name) for link in self.run.links)
 
-    def unguided(self):
-        """The links that will do nothing in a run at scale 1."""
-        links = self.run.links
-        return [link for i, link in enumerate(links)
-                if not link.acts_at_1 and not (link.reshapes and any(before.acts_at_1 for before in links[:i]))]
-
-    def idle_at_1(self, i):
-        """Whether a link did nothing because the scale was 1."""
-        return not self.acted[i] and not self.run.links[i].acts_at_1 and is_1(self.scales.values())
+    @property
+    def idle(self):
+        """The links that did nothing because the scale was 1."""
+        return idle_at_1(self.run.links, self.deeds.acted, self.scales.values())
 
     def of_idle(self, links):
         """What is said of links that do nothing at scale 1."""
-        names = ", ".join(dict.fromkeys(short(link.name) for link in links))
-        return f" Idle at cfg 1: {names}; what acts there: {self.at_1}." if links else ""
+        return f" {of_idle(links, self.run.guider.model_patcher)}" if links else ""
 
-    def deeds(self, i):
+    def did(self, i):
         """What one link did, in one sentence."""
-        link, step = self.run.links[i], self.run.streams[0][i]
-        if self.idle_at_1(i):
+        link, step = self.run.links[i], self.run.chain.streams[0][i]
+        if link in self.idle:
             return "Idle: cfg was 1 throughout."
         scales = by_stream(self.scales.values())
         if step.sets is not unchanged or step.limits is not unchanged and not link.saves:
             return f"In force: {scales}."
-        if not self.acted[i]:
+        if not self.deeds.acted[i]:
             return f"Changed nothing in this run ({scales})."
-        if self.spared[i] and link.saves:
-            return f"{self.where(self.spared[i], 'No negative')}."
-        rows = f", {self.asked[i]} rows" if self.asked[i] else ""
-        return f"Acted at {len(self.acted[i])} of {self.steps} steps{rows}."
+        if self.deeds.spared[i] and link.saves:
+            return f"{self.where(self.deeds.spared[i], 'No negative')}."
+        rows = f", {self.deeds.asked[i]} rows" if self.deeds.asked[i] else ""
+        return f"Acted at {len(self.deeds.acted[i])} of {self.steps} steps{rows}."
 
     def where(self, steps, what):
         first, count = min(steps), len(steps)
@@ -141,9 +108,10 @@ class Report:
         return f"{what} from step {first + 1} of {self.steps} on" if tail else f"{what} at {count} of {self.steps} steps"
 
 
-def is_1(scales):
-    """Whether the scale is 1 at every step, for each stream."""
-    return all(scale == 1 for at_step in scales for scale in at_step)
+def of_idle(links, model):
+    """The sentence about links that do nothing at scale 1, and what would act there on this model."""
+    names = ", ".join(dict.fromkeys(short(link.name) for link in links))
+    return f"Idle at cfg 1: {names}; what acts there: {what_acts_at_1(model)}."
 
 
 def by_stream(scales):

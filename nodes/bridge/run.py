@@ -8,12 +8,12 @@ from itertools import chain
 import comfy.sampler_helpers
 import comfy.samplers
 
-from ...guidance.core import Timeline, unchanged
 from .evaluation import Evaluation
-from .guider import bypasses_planning, layout, planned_values, prompts_of, read_scales, shares_of, without
+from .guider import bypasses_planning, layout, planned_values, prompts_of, read_scales, without
 from .joined import ITS_OWN, refusal
-from .noise_levels import evaluations_of, landing_of, on_the_cpu, percent_of, retold_of, space_of
+from .noise_levels import on_the_cpu, retold_of, timeline_of
 from .page import Page
+from .planning import Chain
 from .report import Report
 from .weak_model import WeakModel
 
@@ -25,20 +25,14 @@ class Run:
 
     def __init__(self, guider, links, stretches, sampler, sigmas, shapes):
         self.guider, self.links, self.shapes = guider, links, shapes
-        # Packed latents (video with audio) are guided stream by stream, so each has steps of its own.
-        self.streams = [[link.recipe() for link in links] for _ in shapes]
-        # What there is to do with an answer, in all and in each stretch: (which link, of which stream, its function).
-        self.grounds = self.edits("grounds", range(len(links)))
+        self.chain = Chain([link.recipe for link in links], len(shapes))
+        # What there is to do with an answer, in all and in each stretch.
+        self.grounds = self.chain.edits("grounds", range(len(links)))
         ends = [stretch.first for stretch in stretches[1:]] + [len(links)]
-        self.pieces = {stretch: self.edits("apply", range(stretch.first, end)) for stretch, end in zip(stretches, ends)}
+        self.pieces = {stretch: self.chain.edits("apply", range(stretch.first, end))
+                       for stretch, end in zip(stretches, ends)}
         # A packed latent is always taken apart, because its streams may have a scale each.
         self.edited = bool(self.grounds) or any(self.pieces.values()) or len(shapes) > 1
-        # What there is to plan, in the order in which a chain plans: (which link, its function), stream by stream.
-        self.planners = [
-            [(i, plan) for part in ("sets", "limits", "asks") for i, step in enumerate(steps)
-             if (plan := getattr(step, part)) is not unchanged]
-            for steps in self.streams
-        ]
         self.prompts = {
             key: given(guider.conds) if callable(given) else comfy.sampler_helpers.convert_cond(given)
             for link in links for key, given in link.prompts.items()
@@ -54,21 +48,10 @@ class Run:
         self.written: set[str] = set()  # keys of words with a negative weight in some conditioning of the guider's
         self.bypassed = bypasses_planning(guider)
         sampling = on_the_cpu(guider.model_patcher.get_model_object("model_sampling"))
-        self.timeline = Timeline(
-            tuple(sigmas.tolist()),
-            space=space_of(sampling),
-            percent=lru_cache(None)(percent_of(sampling)),
-            sigma_at=lru_cache(None)(lambda percent: float(sampling.percent_to_sigma(percent))),
-            landing=landing_of(sampler, sampling, self.say_once),
-            evaluations=evaluations_of(sampler),
-        )
+        self.timeline = timeline_of(sampling, sampler, sigmas, self.say_once)
         self.retold = lru_cache(None)(retold_of(sampling))
         self.scales = read_scales(guider, len(shapes), 0, self.say_once)  # the guider's own, at the last evaluation
         self.page, self.report = Page(self), Report(self)
-
-    def edits(self, part, links):
-        return [(i, stream, edit) for i in links for stream, steps in enumerate(self.streams)
-                if (edit := getattr(steps[i], part)) is not unchanged]
 
     def __enter__(self):
         self.report.before()
@@ -147,24 +130,16 @@ class Run:
     def plan(self, sigma, scale=None):
         """A Moment for each stream of the latent. scale: where the guider's own does not count."""
         scales = self.scales if scale is None else [scale] * len(self.shapes)
-        moments = []
-        for stream, (planners, scale, share) in enumerate(zip(self.planners, scales, shares_of(scales))):
-            moment = self.timeline.moment(sigma, scale, share, stream)
-            for i, plan in planners:
-                before, moment = moment, plan(moment)
-                if moment is not before:
-                    self.report.planned(i, before, moment)
-            moments.append(moment)
-        return moments
+        return self.chain.plan(self.timeline, sigma, scales, self.report.deeds)
 
     def begin(self, x, timestep):
         """Plan an evaluation. Here is the one read from the device, before the forward."""
         sigma = timestep.tolist()[0]
-        step = self.report.step = int(self.timeline.locate(sigma))
+        step = self.report.deeds.step = int(self.timeline.locate(sigma))
         if not self.calling:  # within a call the guider has the scales that the chain has chosen
             self.scales = read_scales(self.guider, len(self.shapes), step, self.say_once)
         self.evaluation = Evaluation(self, self.plan(sigma), x)
-        self.report.begun(step, self.evaluation.moments)
+        self.report.begun(self.evaluation.moments)
         self.page.planned(self.evaluation.moments[0])
         return self.evaluation
 

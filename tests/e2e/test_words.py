@@ -13,7 +13,7 @@ WORDS = [
     ("apg", "Adaptive projected guidance (APG)", 2), ("rescale", "CFG rescale", 2), ("threshold", "Dynamic thresholding", 2),
     ("example model", "Guidance Demo Model", 1), ("demo", "Guidance Demo Model", 1), ("curve", "Guidance schedule", 3),
     ("autoguidance", "Autoguidance (weak model)", 1), ("variety", "CADS", 1), ("detail", "Frequency-decoupled guidance (FDG)", 4),
-    ("structure", "Perturbed attention (PAG)", 1),
+    ("structure", "Perturbed attention (PAG)", 1), ("dry run", "Guidance plan", 1), ("what will happen", "Guidance plan", 1),
 ]
 # What looks for other people's nodes, and how many of ours may be among the first ten.
 OTHERS = {"lora": 0, "sampler": 0, "scheduler": 0, "upscale": 0, "load": 0, "image": 0, "noise": 0, "prompt": 3, "turbo": 3,

@@ -1,4 +1,4 @@
-// What a run tells of each node of the pack (nodes/bridge/report.py), in words at its bottom. The page's own words there
+// What a run tells of each node of the pack (nodes/bridge/report.py), and a plan of a run, in words at a node's bottom. The page's own words there
 // are taken away after a run by pages since 1.58, and the classic renderer has room for two lines of them.
 
 import { api } from "../../../scripts/api.js"
@@ -55,6 +55,12 @@ function heightOf(text, width) {
   return heights[width].height
 }
 
+// A plan (nodes/plan.py) is what its node puts out, so that the history and the host's cache have it too.
+function show({ detail: { node, output } }) {
+  const text = output?.text?.[0]
+  if (text && find(node)?.comfyClass === "GuidancePlan") tell({ detail: { node, text } })
+}
+
 // Of another run than the one that begins, until this one tells something too.
 function fade() {
   for (const box of boxes.values()) box.classList.add("old")
@@ -64,6 +70,7 @@ app.registerExtension({
   name: "guidance.told",
   setup() {
     api.addEventListener("guidance.told", tell)
+    api.addEventListener("executed", show)
     api.addEventListener("execution_start", fade)
   },
 })
