@@ -108,7 +108,7 @@ CHAINS = {
     "an even budget": [WEIGHTED, ("Budget", {"rows": 14, "spend": "even"})],
     "a weak model": [("Autoguidance", {"share": 0.5}), APG],
     "ahead and windows": [("RectCFGPlusPlus", {}), ("SWG", {"count": 2}), ("CFGZeroStar", {})],
-    "feedback and other layers": [("FBG", {"end": 0.5}), ("S2", {}), ("DynamicThreshold", {})],
+    "feedback and other layers": [("FBG", {"end": 0.5}), ("RandomLayers", {}), ("DynamicThreshold", {})],
 }
 
 
