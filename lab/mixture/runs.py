@@ -11,7 +11,7 @@ from .model import SIDE, Classifier, conditioning, load, patterns, pictures
 
 CFG = 4
 SCALES = (1, 1.25, 1.5, 2, 2.5, 3, 4, 5, 6.5, 8)
-STEPS = 32
+STEPS = 50
 SCHEDULERS = {"eps": "normal", "flow": "simple"}  # both even in percent, so that shapes of schedules mean the same
 WORSE = (2.0, 3.0)  # a model that takes modes to be wider than they are, and knows even less without a prompt
 WEAKER = {(1.0, 1.0): (1.5, 1.5), WORSE: (3.0, 3.0)}  # what autoguidance leads away from
@@ -69,8 +69,8 @@ SETTINGS = [
     Setting("APG", "GuidanceAPG threshold=0.2"),
     Setting("APG, no limit", "GuidanceAPG threshold=0"),
     Setting("CFG-Zero*", "GuidanceCFGZeroStar"),
-    Setting("CFG-Zero*, zero init", "GuidanceCFGZeroStar zero_steps=1", on="flow"),
-    Setting("zero init alone", "GuidanceCFGZeroStar zero_steps=1 strength=0", on="flow"),
+    Setting("CFG-Zero*, zero init", "GuidanceCFGZeroStar zero_steps=2", on="flow"),
+    Setting("zero init alone", "GuidanceCFGZeroStar zero_steps=2 strength=0", on="flow"),
     Setting("FDG", "GuidanceFDG"),
     Setting("FreSca", "GuidanceFreSca"),
     Setting("TCFG", "GuidanceTCFG"),
@@ -98,9 +98,11 @@ SETTINGS = [
 ]
 
 CANNOT = {
-    **dict.fromkeys(("GuidanceNAG", "GuidancePushAway", "GuidanceTextEncode", "GuidancePLADIS"), "it reads no text by attention"),
-    **dict.fromkeys(("GuidancePAG", "GuidanceSEG", "GuidanceSLG", "GuidanceTPG", "GuidanceS2", "GuidanceERG"), "it has no layers"),
-    **dict.fromkeys(("GuidanceNull", "GuidanceCADS"), "its prompts are classes and no embeddings"),
+    **dict.fromkeys(["GuidanceNAG", "GuidancePushAway", "GuidanceTextEncode", "GuidancePLADIS"],
+                    "it reads no text by attention"),
+    **dict.fromkeys(["GuidancePAG", "GuidanceSEG", "GuidanceSLG", "GuidanceTPG", "GuidanceS2", "GuidanceERG"],
+                    "it has no layers"),
+    **dict.fromkeys(["GuidanceNull", "GuidanceCADS"], "its prompts are classes and no embeddings"),
     "GuidanceDistilled": "it takes no scale",
     "GuidanceStreamCFG": "it has one stream",
     "GuidanceSWG": "it knows whole pictures only",
