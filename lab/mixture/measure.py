@@ -54,24 +54,37 @@ class Truth:
     """The true distribution of a prompt's samples, and how far from it others are."""
 
     def __init__(self, mixture, prompt):
+        self.mixture, self.prompt = mixture, prompt
         wanted = prompt[mixture.classes] == 0
         self.weights = torch.where(wanted, mixture.weights, 0) / mixture.weights[wanted].sum()
         self.width = float(mixture.variance[0].sqrt())
         centres = mixture.means[:, :2] @ DIRECTIONS
         self.below = torch.einsum("k,kdg->dg", self.weights, torch.special.ndtr((GRID - centres[..., None]) / self.width))
 
+    def tilted(self, scale, n=200_000):
+        """Instead of the truth: p(sample | prompt) times p(prompt | sample) to the power of scale - 1, from weighted samples."""
+        samples = self.mixture.draw(n, torch.Generator().manual_seed(0), self.prompt)
+        weight = ((scale - 1) * self.mixture.log_class(samples, CLEAN, EPS, self.prompt)).softmax(0)
+        places, order = (samples[:, :2] @ DIRECTIONS).T.sort(1)
+        shares = torch.nn.functional.pad(weight[order].cumsum(1), (1, 0))
+        return shares.gather(1, torch.searchsorted(places, GRID.expand(len(places), -1).contiguous()))
+
+    def distance(self, seen, below=None):
+        """Sliced Wasserstein distance to the truth, or to another distribution; exact but for the grid."""
+        apart = seen.below - (self.below if below is None else below)
+        return apart.abs().sum(2).mean(1) * float(GRID[1] - GRID[0])
+
     def measures(self, seen):
         """A number of each for each seed of a Seen, or each mean of it:
 
-        distance: sliced Wasserstein distance to the truth, exact but for the grid, in units of the coordinates.
+        distance: to the truth, in units of the coordinates.
         coverage: the share of the truth's modes that is there; 1 is each as often as it should be.
         doubt: how likely samples are of something else than the prompt.
         overshoot: how far modes have moved outwards, and spread: how wide they are; the true width is 1.
         """
-        distance = (seen.below - self.below).abs().sum(2).mean(1) * float(GRID[1] - GRID[0])
         inside = seen.second.sum(1) - (seen.first.square().sum(2) / seen.modes.clamp(min=1e-9)).sum(1)
         return {
-            "distance": distance,
+            "distance": self.distance(seen),
             "coverage": seen.modes.minimum(self.weights).sum(1),
             "doubt": seen.doubt,
             "overshoot": seen.outward / self.width,

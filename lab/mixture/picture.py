@@ -10,9 +10,9 @@ from .model import patterns, pictures
 from .runs import prompts
 
 FINE = 3  # pixels drawn for each one kept
-SIDE, GAP, TOP, COLUMNS = 150, 10, 40, 6
+SIDE, GAP, TOP, COLUMNS = 150, 10, 44, 6
 HALF = 5.6  # of the plane that is shown, around the middle
-MARGIN, HEAD, FOOT = 14, 58, 46
+MARGIN, HEAD, FOOT = 14, 62, 26
 INK, FAINT, PAPER = "#1c1c1c", "#666", "#ffffff"
 MIXTURE, TRUTH, LINE, SAMPLE = (np.array(color) for color in ((196, 205, 216), (255, 222, 158), (190, 120, 0), (33, 74, 170)))
 SHOWN = 1500  # samples in each panel
@@ -64,11 +64,11 @@ def draw(samples, notes, title, legend):
     empty = background()
     for i, (name, points) in enumerate(samples.items()):
         x, y = MARGIN + i % COLUMNS * (SIDE + GAP), HEAD + i // COLUMNS * (SIDE + TOP)
-        pen.text((x, y - 17), name, INK, big)
+        pen.text((x, y - 20), name, INK, big)
         image.paste(panel(points, empty), (x, y))
         pen.rectangle((x, y, x + SIDE - 1, y + SIDE - 1), outline="#bbb")
         pen.text((x, y + SIDE + 3), notes[name], FAINT, small)
-    y, x = height - 28, MARGIN
+    y, x = height - 24, MARGIN
     for color, text in zip((MIXTURE, TRUTH, SAMPLE), legend):
         pen.rectangle((x, y, x + 12, y + 12), fill=tuple(color))
         pen.text((x + 18, y), text, INK, small)

@@ -11,7 +11,7 @@ from . import claims, measure, picture, runs
 from .model import pictures
 
 SHOWN = [  # in the picture
-    "no guidance", "CFG 2", "CFG 4", "CFG 8", "interval", "not in the last 30 %",
+    "no guidance", "CFG 2", "CFG 4", "CFG 8", "interval",
     "rising", "falling", "low-high-low", "CFG++ 0.6", "beta-CFG", "FBG",
     "Perp-CFG", "APG", "FDG", "TCFG", "MAMBO-G", "power-law",
     "rescale", "mimic", "dynamic threshold", "CFG norm", "Automatic CFG", "Skimmed CFG",
@@ -90,22 +90,28 @@ LEGEND = [
 
 
 def told(found, size):
-    """Lines of Markdown: each claim with its verdict."""
+    """Lines of Markdown: each claim, its number on each model, and the verdict."""
     yield from ("# The mixture: what is claimed, and what is seen", "", f"By `python dev.py lab mixture`. {size}", "",
-                "A claim is confirmed where the 95 % interval of its number (seeds drawn anew) is below 0, contradicted where",
-                "it is above, and else not visible here.", "", "| claim | source | model | number | value (95 %) | verdict |",
-                "|---|---|---|---|---|---|")
-    for claim, bench, value, low, high, verdict in ((*finding, finding.verdict) for finding in found):
-        yield (f"| {claim.text} | {claim.source} | {bench.title} | {claim.number} | {value:+.3f} ({low:+.3f} to {high:+.3f}) "
-               f"| {verdict} |")
+                "A number says by how much a claim fails: it is confirmed where the 95 % interval (seeds drawn anew) is below",
+                "0, contradicted where it is above, and else not visible here. The models are those of table.md.", "")
+    verdicts = [finding.verdict for finding in found]
+    yield "; ".join(f"{verdicts.count(verdict)} {verdict}" for verdict in dict.fromkeys(verdicts)) + "."
+    titles = [bench.title for bench in runs.BENCHES]
+    yield from ("", f"| claim | source | number | {' | '.join(titles)} |", "|---" * (3 + len(titles)) + "|")
+    for claim in claims.CLAIMS:
+        cells = {finding.bench: f"{finding.verdict}: {finding.value:+.3f} ({finding.low:+.3f} to {finding.high:+.3f})"
+                 for finding in found if finding.claim is claim}
+        yield f"| {claim.text} | {claim.source} | {claim.number} | {' | '.join(cells.get(b, '') for b in runs.BENCHES)} |"
 
 
 def sheet(of):
     """The picture, of the blurred model."""
-    samples, notes, settings = {}, {}, {setting.title: setting for setting in runs.SETTINGS}
+    settings = {setting.title: setting for setting in runs.SETTINGS}
+    samples = {"the truth": pictures().draw(picture.SHOWN, torch.Generator().manual_seed(0), runs.prompts()[0])}
+    notes = {"the truth": "what the prompt asks for"}
     for title in SHOWN:
         samples[title], _ = runs.sample(runs.BLURRED, settings[title], runs.noise_of(2, picture.SHOWN // 2))
         distance, coverage = (float(of.of(name, title)[0]) for name in ("distance", "coverage"))
         notes[title] = f"distance {distance:.2f}, coverage {coverage:.0%}"
-    return picture.draw(samples, notes, "One prompt, an imperfect model, cfg 4 unless it says otherwise",
+    return picture.draw(samples, notes, "The same prompt and noise, an imperfect model, cfg 4 where nothing else is said",
                         ("all pictures", "what the prompt asks for", "samples"))
