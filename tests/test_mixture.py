@@ -1,9 +1,10 @@
 """The mixture is what it says it is: exact, a model of the host, and measured by numbers that are known here."""
 
+import numpy as np
 import pytest
 import torch
 from pack.guidance.space import EPS, FLOW
-from pack.lab.mixture import claims, measure, report, runs
+from pack.lab.mixture import claims, measure, picture, report, runs
 from pack.lab.mixture.model import Classifier, conditioning, load, patterns, pictures
 from pack.nodes import STRATEGIES
 
@@ -89,7 +90,7 @@ def test_without_guidance_samples_are_as_close_to_the_truth_as_true_ones_nearly(
 
 def test_distance_coverage_overshoot_and_spread_of_known_samples(truth):
     mixture, prompt = pictures(), runs.prompts()[0]
-    true = torch.stack([mixture.draw(20000, rng(seed), prompt) for seed in range(SEEDS)])
+    true = torch.stack([mixture.draw(5000, rng(seed), prompt) for seed in range(SEEDS)])
     moved, outward, narrow = true.clone(), true.clone(), true.clone()
     moved[..., 0] += 0.2
     for samples, scale in ((outward, 1.0), (narrow, 0.5)):
@@ -101,7 +102,7 @@ def test_distance_coverage_overshoot_and_spread_of_known_samples(truth):
     found = {name: measured(truth, it=runs.Result(measure.see(mixture, prompt, samples), 1.0))
              for name, samples in dict(true=true, moved=moved, outward=outward, narrow=narrow).items()}
     value = lambda name, of: float(found[of].of(name, "it")[0])
-    assert value("distance", "true") < 0.02 and value("coverage", "true") > 0.98
+    assert value("distance", "true") < 0.03 and value("coverage", "true") > 0.98
     assert value("distance", "moved") == pytest.approx(0.2 * 2 / torch.pi, rel=0.1)  # the mean of |cos| over directions
     assert value("overshoot", "outward") - value("overshoot", "true") == pytest.approx(0.3, abs=0.02)
     assert value("spread", "narrow") == pytest.approx(0.5, abs=0.02)
@@ -136,6 +137,11 @@ def test_a_setting_that_is_plain_cfg_is_no_closer_at_the_same_alignment(truth):
     assert results["CFG 4"].rows == 2 and results["no guidance"].rows == 1
 
 
+def test_without_a_tilt_what_is_tilted_is_the_truth(truth):
+    torch.testing.assert_close(truth.tilted(1), truth.below, atol=0.01, rtol=0)
+    assert (truth.tilted(3) - truth.below).abs().max() > 0.02
+
+
 # ---------------------------------------------------------------------------------------------------- completeness
 
 def test_every_strategy_is_run_or_it_is_said_why_not():
@@ -144,14 +150,38 @@ def test_every_strategy_is_run_or_it_is_said_why_not():
     assert run | set(runs.CANNOT) == ids and not run & set(runs.CANNOT)
 
 
-def test_claims_and_the_picture_speak_of_settings_that_are_run(truth):
-    titles = {setting.title: setting for setting in runs.SETTINGS}
-    assert len(titles) == len(runs.SETTINGS) and set(report.SHOWN) <= set(titles)
+@pytest.fixture(scope="module")
+def all_true(truth):
+    """What is measured if every setting gives true samples."""
     seen, weights = runs.real(SEEDS, 64)._replace(rows=1.0), measure.resampling(SEEDS, 3)
-    for bench in runs.BENCHES:
-        of = claims.Measured(truth, dict.fromkeys(("real", *(s.title for s in report.on(bench))), seen), weights)
-        for claim in (claim for claim in claims.CLAIMS if bench in claim.benches):
-            assert claim.holds(of).isfinite().all()
+    return {bench: claims.Measured(truth, dict.fromkeys(("real", *(s.title for s in report.on(bench))), seen), weights)
+            for bench in runs.BENCHES}
+
+
+def test_every_claim_is_about_settings_that_are_run(all_true):
+    found = claims.findings(all_true)
+    assert all(finding.value == finding.value for finding in found)
+    assert {finding.verdict for finding in found if "changes nothing" in finding.claim.text} == {"confirmed"}
+
+
+def test_the_report_has_a_line_for_each_setting_and_each_claim(all_true, tmp_path):
+    settings = sum(1 + len(report.on(bench)) for bench in runs.BENCHES)
+    lines = [line for line in report.table(all_true, "") if line.startswith("| ")]
+    assert len(lines) == settings + len(runs.BENCHES)
+    report.write_csv(tmp_path / "table.csv", all_true)
+    assert len((tmp_path / "table.csv").read_text(encoding="utf-8").splitlines()) == settings + 1
+    told = [line for line in report.told(claims.findings(all_true), "") if line.startswith("| ")]
+    assert len(told) == len(claims.CLAIMS) + 1
+
+
+def test_the_picture_shows_samples_where_they_are():
+    titles = {setting.title for setting in runs.SETTINGS}
+    assert len(titles) == len(runs.SETTINGS) and set(report.SHOWN) <= titles
+    empty = picture.background()
+    places = torch.tensor([[-3.0, 1.8]]).repeat(50, 1)
+    changed = (np.asarray(picture.panel(places, empty)) != np.asarray(picture.panel(places[:0], empty))).any(2)
+    y, x = (float(where.mean()) / picture.SIDE for where in changed.nonzero())
+    assert (x, y) == pytest.approx(((-3.0 / picture.HALF + 1) / 2, (-1.8 / picture.HALF + 1) / 2), abs=0.01)
 
 
 @pytest.mark.parametrize("setting", [s for s in runs.SETTINGS if s.node], ids=lambda setting: setting.title)

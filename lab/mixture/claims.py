@@ -114,8 +114,8 @@ CLAIMS = [
     Claim("The distance to the truth is U-shaped over the scale", "Ho & Salimans 2022", DISTANCE, best_is_between),
     Claim("The higher the scale, the closer the prompt is followed", "Ho & Salimans 2022", "difference of doubts",
           less("doubt", TWICE, plain(2).title)),
-    Claim("CFG draws from p(picture) p(prompt | picture)^cfg", "often said", "distance to that at cfg 2, less the least, less 0.02",
-          is_tilted, (EXACT, EXACT_FLOW)),
+    Claim("CFG draws from p(picture) p(prompt | picture)^cfg", "often said",
+          "distance to that at cfg 2, less the least, less 0.02", is_tilted, (EXACT, EXACT_FLOW)),
     Claim("High cfg pushes modes outwards", "Chidambaram 2024", "difference of overshoots", more("overshoot", TWICE, NONE)),
     Claim("High cfg loses modes", "Ho & Salimans 2022", "difference of coverages", less("coverage", TWICE, NONE)),
     Claim("An interval is closer to the truth than the same cfg throughout", "Kynkäänniemi 2024", DISTANCE,
@@ -160,9 +160,10 @@ CLAIMS = [
     *(Claim(f"{text} burns less at the same cfg", source, "difference of overshoots", less("overshoot", title, PLAIN))
       for text, source, title in (
           ("Rescale", "Lin 2023", "rescale"), ("Rescale of x0", "LTX-2", "rescale, x0"),
-          ("Dynamic thresholding", "Saharia 2022", "dynamic threshold"), ("Mimic", "community", "mimic"), ("CFG norm", "Qwen-Image", "CFG norm"),
+          ("Dynamic thresholding", "Saharia 2022", "dynamic threshold"), ("Mimic", "community", "mimic"),
+          ("CFG norm", "Qwen-Image", "CFG norm"),
           ("Automatic CFG", "community", "Automatic CFG"), ("Skimmed CFG", "community", "Skimmed CFG"))),
-    *(Claim(f"{text} loses nothing else: it covers as much", source, "difference of coverages, less 0.02",
+    *(Claim(f"{text} changes contrast alone, and not which modes there are", source, "difference of coverages, less 0.02",
             same("coverage", title, PLAIN))
       for text, source, title in (
           ("Rescale", "Lin 2023", "rescale"), ("Dynamic thresholding", "Saharia 2022", "dynamic threshold"),

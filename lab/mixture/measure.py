@@ -61,11 +61,11 @@ class Truth:
         centres = mixture.means[:, :2] @ DIRECTIONS
         self.below = torch.einsum("k,kdg->dg", self.weights, torch.special.ndtr((GRID - centres[..., None]) / self.width))
 
-    def tilted(self, scale, n=200_000):
-        """Instead of the truth: p(sample | prompt) times p(prompt | sample) to the power of scale - 1, from weighted samples."""
+    def tilted(self, scale, n=50_000):
+        """`below` of p(sample | prompt) p(prompt | sample)^(scale - 1), from weighted samples of the truth."""
         samples = self.mixture.draw(n, torch.Generator().manual_seed(0), self.prompt)
         weight = ((scale - 1) * self.mixture.log_class(samples, CLEAN, EPS, self.prompt)).softmax(0)
-        places, order = (samples[:, :2] @ DIRECTIONS).T.sort(1)
+        places, order = (samples[:, :2] @ DIRECTIONS).T.contiguous().sort(1)
         shares = torch.nn.functional.pad(weight[order].cumsum(1), (1, 0))
         return shares.gather(1, torch.searchsorted(places, GRID.expand(len(places), -1).contiguous()))
 
