@@ -9,7 +9,8 @@ import torch
 from . import measure
 from .runs import BENCHES, BLURRED_FLOW, CFG, EXACT, EXACT_FLOW, SCALES, Bench, plain
 
-MARGIN = 0.02  # distances that differ by less count as the same
+MARGIN = 0.02  # what differs by less than this counts as the same, where that is the claim
+VISIBLE = 0.005  # and no other difference below this says anything
 CURVE = [plain(scale).title for scale in SCALES]
 TILTED = plain(2).title
 
@@ -114,7 +115,7 @@ CLAIMS = [
     Claim("The distance to the truth is U-shaped over the scale", "Ho & Salimans 2022", DISTANCE, best_is_between),
     Claim("The higher the scale, the closer the prompt is followed", "Ho & Salimans 2022", "difference of doubts",
           less("doubt", TWICE, plain(2).title)),
-    Claim("CFG draws from p(picture) p(prompt | picture)^cfg", "often said",
+    Claim("CFG draws from p(picture) p(prompt given picture)^cfg", "often said",
           "distance to that at cfg 2, less the least, less 0.02", is_tilted, (EXACT, EXACT_FLOW)),
     Claim("High cfg pushes modes outwards", "Chidambaram 2024", "difference of overshoots", more("overshoot", TWICE, NONE)),
     Claim("High cfg loses modes", "Ho & Salimans 2022", "difference of coverages", less("coverage", TWICE, NONE)),
@@ -196,7 +197,9 @@ class Finding(NamedTuple):
 
     @property
     def verdict(self):
-        return "confirmed" if self.high < 0 else "contradicted" if self.low > 0 else "not visible here"
+        if abs(self.value) < VISIBLE or self.low <= 0 <= self.high:
+            return "not visible here"
+        return "confirmed" if self.value < 0 else "contradicted"
 
 
 def findings(measured):

@@ -93,7 +93,8 @@ def told(found, size):
     """Lines of Markdown: each claim, its number on each model, and the verdict."""
     yield from ("# The mixture: what is claimed, and what is seen", "", f"By `python dev.py lab mixture`. {size}", "",
                 "A number says by how much a claim fails: it is confirmed where the 95 % interval (seeds drawn anew) is below",
-                "0, contradicted where it is above, and else not visible here. The models are those of table.md.", "")
+                f"0, contradicted where it is above, and not visible here where 0 is in it, or where it is less than {claims.VISIBLE}.",
+                "The models are those of table.md.", "")
     verdicts = [finding.verdict for finding in found]
     yield "; ".join(f"{verdicts.count(verdict)} {verdict}" for verdict in dict.fromkeys(verdicts)) + "."
     titles = [bench.title for bench in runs.BENCHES]
