@@ -81,7 +81,8 @@ LEGEND = [
     "that can be seen. coverage: 1 where each mode is as frequent as it should be. doubt: how likely samples are of another",
     "class. overshoot: how far modes have moved outwards, in their widths. spread: their width; the true one is 1. at same",
     "alignment: distance less that of CFG at the scale that has the same doubt, with its 95 % interval; negative is better.",
-    "exact: a perfect model. blurred: one that takes modes to be 2 times as wide as they are, and 3 times without a prompt.",
+    "rows: those of adaptive guidance are those of the slowest of thousands of pictures. exact: a perfect model. blurred: one",
+    "that takes modes to be 2 times as wide as they are, and 3 times without a prompt.",
     "",
     "Not here, because this model cannot show it: " + "; ".join(
         f"{', '.join(id.removeprefix('Guidance') for id, why in runs.CANNOT.items() if why == reason)} ({reason})"
@@ -93,8 +94,8 @@ def told(found, size):
     """Lines of Markdown: each claim, its number on each model, and the verdict."""
     yield from ("# The mixture: what is claimed, and what is seen", "", f"By `python dev.py lab mixture`. {size}", "",
                 "A number says by how much a claim fails: it is confirmed where the 95 % interval (seeds drawn anew) is below",
-                f"0, contradicted where it is above, and not visible here where 0 is in it, or where it is less than {claims.VISIBLE}.",
-                "The models are those of table.md.", "")
+                "0, contradicted where it is above, and not visible here where 0 is in it, or where the number is smaller than",
+                f"{claims.VISIBLE}. The models are those of table.md.", "")
     verdicts = [finding.verdict for finding in found]
     yield "; ".join(f"{verdicts.count(verdict)} {verdict}" for verdict in dict.fromkeys(verdicts)) + "."
     titles = [bench.title for bench in runs.BENCHES]
@@ -111,8 +112,10 @@ def sheet(of):
     samples = {"the truth": pictures().draw(picture.SHOWN, torch.Generator().manual_seed(0), runs.prompts()[0])}
     notes = {"the truth": "what the prompt asks for"}
     for title in SHOWN:
-        samples[title], _ = runs.sample(runs.BLURRED, settings[title], runs.noise_of(2, picture.SHOWN // 2))
-        distance, coverage = (float(of.of(name, title)[0]) for name in ("distance", "coverage"))
-        notes[title] = f"distance {distance:.2f}, coverage {coverage:.0%}"
+        cfg = settings[title].cfg
+        name = title if cfg == runs.CFG or title.endswith((f" {cfg:g}", "guidance")) else f"{title}, cfg {cfg:g}"
+        samples[name], _ = runs.sample(runs.BLURRED, settings[title], runs.noise_of(2, picture.SHOWN // 2))
+        distance, coverage = (float(of.of(column, title)[0]) for column in ("distance", "coverage"))
+        notes[name] = f"distance {distance:.2f}, coverage {coverage:.0%}"
     return picture.draw(samples, notes, "The same prompt and noise, an imperfect model, cfg 4 where nothing else is said",
                         ("all pictures", "what the prompt asks for", "samples"))
