@@ -27,7 +27,8 @@ class Measured:
         return self.measures[title][name]
 
     def plain_at(self, name, title):
-        """What CFG has of a measure at the scale at which it follows the prompt as well as this setting does."""
+        """What CFG has of a measure at the scale at which it follows the prompt as well as this setting does; at the first or
+        last of the scales where it nowhere does."""
         sure = lambda of: -self.of("doubt", of).clamp(min=1e-6).log()
         curve = torch.stack([sure(scale) for scale in CURVE], 1).cummax(1).values
         values = torch.stack([self.of(name, scale) for scale in CURVE], 1)
