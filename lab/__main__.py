@@ -52,6 +52,11 @@ def order(args):
     report()
 
 
+def mixture(args):
+    from pack.lab.mixture.report import report
+    report(args.out, args.seeds, args.n)
+
+
 def bench(args):
     from pack.lab.bench import bench
     bench(args)
@@ -94,6 +99,11 @@ def main():
     command.set_defaults(run=negatives)
     command = commands.add_parser("order", help="measure which nodes may be swapped")
     command.set_defaults(run=order)
+    command = commands.add_parser("mixture", help="hold what is claimed of strategies against an exact model")
+    command.add_argument("--seeds", type=int, default=16)
+    command.add_argument("--n", type=int, default=512, help="samples for each seed")
+    command.add_argument("--out", default=str(ROOT / "lab" / "mixture" / "results"))
+    command.set_defaults(run=mixture)
     command = commands.add_parser("bench", help="time the strategies' maths, and measure its memory")
     command.add_argument("--repeats", type=int, default=25)
     command.set_defaults(run=bench)

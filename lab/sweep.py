@@ -30,15 +30,19 @@ def sample(model, clip, vae, prompts, cfg, seed=0, steps=16, sampler="euler", sc
     return nodes.VAEDecode().decode(vae, result)[0].movedim(-1, 1)
 
 
-def guided(model, text):
-    """The model with a node behind it, such as `GuidanceTSG scale=3 end=0.6`; other knobs have their defaults."""
+def guided(model, text, **links):
+    """The model with a node behind it, such as `GuidanceTSG scale=3 end=0.6`; other knobs have their defaults. links: what
+    is no widget."""
     name, *knobs = text.split()
     kind = classes()[name]
     widgets = [(input.id, getattr(input, "input_override", None) or input) for input in kind.inputs]
     given = {id: widget.default for id, widget in widgets if getattr(widget, "default", None) is not None}
     for id, value in (knob.split("=") for knob in knobs):
-        given[id] = json.loads(value) if value[0] in "-.0123456789tf" else value
-    return kind.execute(model, **given).result[0]
+        try:
+            given[id] = json.loads(value)
+        except ValueError:  # a choice, or a schedule
+            given[id] = value
+    return kind.execute(model, **given, **links).result[0]
 
 
 def sweep(scales, n=512, steps=16, prediction="v", seed=5, sampler="euler", scheduler="normal", nodes=()):

@@ -23,6 +23,7 @@ from pack.guidance.compress import guided_steps
 from pack.guidance.core import UNCOND, Perturbed, State, Step, Timeline, Weak, chain
 from pack.guidance.schedule import parse
 from pack.guidance.space import EPS, FLOW
+from pack.lab.mixture.exact import Mixture
 
 SPACES = {"eps": EPS, "flow": FLOW}
 spaces = pytest.mark.parametrize("space", SPACES.values(), ids=SPACES)
@@ -163,39 +164,23 @@ def test_adaptive_guidance_at_threshold_zero_hands_back_what_came_in():
     assert adaptive(threshold=0.0).apply(state) is state
 
 
-class Mixture:
-    """Two classes of two unequal Gaussians in the plane, and everything about them that is known exactly."""
-
-    means = torch.tensor([[-1.0, -0.6], [-1.0, 0.9], [1.0, 0.2], [1.1, -0.8]], dtype=torch.float64)
-    weights = torch.tensor([0.4, 0.2, 0.1, 0.3], dtype=torch.float64)
-    variance = 0.15**2
-
-    def logs(self, x, sigma, space):
-        alpha = space.alpha(sigma)
-        apart = (x[:, None] - alpha * self.means).square().sum(2)
-        return self.weights.log() - apart / (2 * (alpha**2 * self.variance + sigma**2))
-
-    def denoised(self, x, sigma, space, modes=slice(None)):
-        """E[x0 | x], and with modes E[x0 | x, one of these]."""
-        alpha = space.alpha(sigma)
-        likely = self.logs(x, sigma, space)[:, modes].softmax(1)
-        shrink = alpha * self.variance / (alpha**2 * self.variance + sigma**2)
-        each = self.means[modes] + shrink * (x[:, None] - alpha * self.means[modes])
-        return (likely[..., None] * each).sum(1)
-
-    def log_class(self, x, sigma, space, modes):
-        logs = self.logs(x, sigma, space)
-        return logs[:, modes].logsumexp(1) - logs.logsumexp(1)
+# Two classes of two unequal Gaussians in the plane, and everything about them that is known exactly.
+MIXTURE = Mixture(
+    means=torch.tensor([[-1.0, -0.6], [-1.0, 0.9], [1.0, 0.2], [1.1, -0.8]], dtype=torch.float64),
+    weights=torch.tensor([0.4, 0.2, 0.1, 0.3], dtype=torch.float64),
+    classes=torch.tensor([0, 0, 1, 1]),
+    variance=torch.full((2,), 0.15**2, dtype=torch.float64),
+)
+SECOND = MIXTURE.only(1)
 
 
 def run(step, sigmas, x, w=4.0):
     """Euler on the mixture's second class: (where it ends, model evaluations)."""
-    mixture, rows = Mixture(), 0
-    timeline = Timeline(tuple(sigmas))
+    rows, timeline = 0, Timeline(tuple(sigmas))
     for i, at in enumerate(timeline.moments(w)):
         at = step.plan(at)
         rows += at.rows
-        c, u = mixture.denoised(x, at.sigma, EPS, slice(2, 4)), mixture.denoised(x, at.sigma, EPS)
+        c, u = MIXTURE.denoised(x, at.sigma, EPS, SECOND), MIXTURE.denoised(x, at.sigma, EPS)
         denoised = step.apply(given(at, x, c, u)).denoised
         x = denoised + sigmas[i + 1] / at.sigma * (x - denoised)
     return x, rows
@@ -497,20 +482,19 @@ def test_a_constant_gradient_moves_x0_by_the_papers_factor(shape, space):
 
 @spaces
 def test_with_the_exact_noisy_classifier_it_is_bayes_rule(space):
-    mixture, modes = Mixture(), slice(2, 4)
     for at in line(space).moments(1.0)[space is FLOW:]:
         x = at.sigma * torch.randn(50, 2, dtype=torch.float64)
-        unconditional = mixture.denoised(x, at.sigma, space)
-        step = classifier(lambda latents, sigma: mixture.log_class(latents, sigma, space, modes), 1.0, "x")
-        same(answer(step, at, x, unconditional, unconditional), mixture.denoised(x, at.sigma, space, modes))
+        unconditional = MIXTURE.denoised(x, at.sigma, space)
+        step = classifier(lambda latents, sigma: MIXTURE.log_class(latents, sigma, space, SECOND), 1.0, "x")
+        same(answer(step, at, x, unconditional, unconditional), MIXTURE.denoised(x, at.sigma, space, SECOND))
 
 
 @spaces
 def test_the_gradient_of_the_exact_classifier_is_cfgs_direction(space):
-    mixture, modes, at = Mixture(), slice(2, 4), moment(space, w=3.0, i=1)
+    at = moment(space, w=3.0, i=1)
     x = at.sigma * torch.randn(50, 2, dtype=torch.float64)
-    c, u = mixture.denoised(x, at.sigma, space, modes), mixture.denoised(x, at.sigma, space)
-    step = classifier(lambda latents, sigma: mixture.log_class(latents, sigma, space, modes), 2.0, "x")
+    c, u = MIXTURE.denoised(x, at.sigma, space, SECOND), MIXTURE.denoised(x, at.sigma, space)
+    step = classifier(lambda latents, sigma: MIXTURE.log_class(latents, sigma, space, SECOND), 2.0, "x")
     same(answer(step, replace(at, scale=1.0), x, c, u), u + 3 * (c - u))
 
 
