@@ -103,7 +103,7 @@ SETTINGS = [
 CANNOT = {
     **dict.fromkeys(["GuidanceNAG", "GuidancePushAway", "GuidanceTextEncode", "GuidancePLADIS"],
                     "it reads no text by attention"),
-    **dict.fromkeys(["GuidancePAG", "GuidanceSEG", "GuidanceSLG", "GuidanceTPG", "GuidanceS2", "GuidanceERG"],
+    **dict.fromkeys(["GuidancePAG", "GuidanceSEG", "GuidanceSLG", "GuidanceTPG", "GuidanceRandomLayers", "GuidanceERG"],
                     "it has no layers"),
     **dict.fromkeys(["GuidanceNull", "GuidanceCADS"], "its prompts are classes and no embeddings"),
     "GuidanceDistilled": "it takes no scale",
