@@ -22,12 +22,15 @@ from .direction import (
 )
 from .elsewhere import SWG, TSG, RectCFGPlusPlus
 from .fewer_rows import Adaptive, Alternate, Budget, Compress
+from .grid import Grid
 from .likeness import LikenessNode
 from .other_models import Autoguidance, Classifier
 from .perturbed import ERG, PAG, S2, SEG, SLG, TPG
 from .prompts import CADS, Negative, Null
 from .scale import CFG, FBG, BetaCFG, CFGPlusPlus, Distilled, StreamCFG
 from .schedules import Drawn, Math, Preset, Preview
+from .sweep import CostNode, Sweep
+from .values import Values
 
 STRATEGIES = [
     CFG, StreamCFG, Distilled, Negative, NAG, PushAway, TextEncode, CFGPlusPlus, PerpCFG, PAG, SLG,
@@ -37,7 +40,7 @@ STRATEGIES = [
     Adaptive, Alternate, Compress, Budget,
     Autoguidance, SEG, TPG, S2, ERG, PLADIS, Classifier, Null, CADS,
 ]
-NODES = [*STRATEGIES, Drawn, Preset, Math, Preview, DemoModel, DemoClassifier, LikenessNode]
+NODES = [*STRATEGIES, Drawn, Preset, Math, Preview, DemoModel, DemoClassifier, LikenessNode, Values, Sweep, CostNode, Grid]
 
 
 class Guidance(ComfyExtension):
