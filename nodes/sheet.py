@@ -11,6 +11,7 @@ SHOWN, LETTER = 1024, 17  # pixels: how wide a sheet is looked at, and how high 
 MOST = 6144  # pixels of a sheet, across and down
 BACK, TEXT, DIM = "#f4f4f2", "#111111", "#555555"
 LINES = 3  # of a heading or a caption
+ROOM = 7  # letters' heights that the headings of rows are wide, at most
 
 
 class Shown(NamedTuple):
@@ -27,14 +28,14 @@ def sheet(table, columns=(), rows=(), notes=()):
     across = max(map(len, table))
     sides = box([shown.picture for row in table for shown in row], across, len(table))
     width, height = sides
-    size = max(13, ceil(across * width * LETTER / (SHOWN - 5.5 * LETTER * bool(rows))))
+    size = max(13, ceil(across * width * LETTER / (SHOWN - ROOM * LETTER * bool(rows))))
     gap, line = max(4, size // 3), ceil(1.25 * size)
     font, small = letters(size), letters(ceil(0.85 * size))
     heads = [[*wrapped(text, font, width, LINES)] for text in columns]
     dims = [[part for text in note.split("\n") for part in wrapped(text, small, width, LINES)] for note in notes]
     captions = [[(wrapped(shown.label, font, width, LINES) if shown.label else [],
                   wrapped(shown.note, small, width, LINES) if shown.note else []) for shown in row] for row in table]
-    left = gap + (ceil(max(font.getlength(part) for text in rows for part in wrapped(text, font, 5.5 * size, LINES))) + gap
+    left = gap + (ceil(max(font.getlength(part) for text in rows for part in wrapped(text, font, ROOM * size, LINES))) + gap
                   if rows else 0)
     top = gap + line * (max(map(len, heads), default=0) + max(map(len, dims), default=0))
     below = [line * max(len(label) + len(note) for label, note in row) for row in captions]

@@ -5,13 +5,13 @@ from decimal import Decimal
 from typing import Any, NamedTuple
 
 from comfy_api.latest import io
-from comfy_execution.graph import ExecutionBlocker
+from comfy_execution.graph_utils import ExecutionBlocker
 
 from .inputs import LONGEST, checked
 
 MOST = 100  # cells: each is a run, and a picture that the host keeps
 LARGEST = 2 ** 64  # seeds go up to it
-NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
+NUMBER = r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?"
 RANGE = re.compile(rf"({NUMBER})\s*\.\.\s*({NUMBER})(?:\s+by\s+({NUMBER}))?")
 SWITCHES = {"true": True, "false": False}
 JOINT = " · "  # between a cell's names
@@ -33,10 +33,12 @@ def read(id, text):
     Whole numbers are ints, for seeds and steps, unless one is written with a point: then all are floats.
     Raises ValueError with one sentence about the input of this id.
     """
-    items = [item for item in map(str.strip, re.split(r"[,\n]", text)) if item]
-    if items and all(re.fullmatch(NUMBER, item) or RANGE.fullmatch(item) for item in items):
+    items = [item for item in map(str.strip, re.split(r"[,\n]", text)) if item][:MOST + 1]
+    if not items:
+        return bounded(id, items)
+    if all(re.fullmatch(NUMBER, item) or RANGE.fullmatch(item) for item in items):
         return numbers(id, items)
-    if items and all(item.lower() in SWITCHES for item in items):
+    if all(item.lower() in SWITCHES for item in items):
         return [SWITCHES[item.lower()] for item in bounded(id, items)]
     return bounded(id, [line for line in map(str.strip, text.splitlines()) if line])
 
@@ -45,19 +47,21 @@ def numbers(id, items):
     values: list[Decimal] = []
     for item in items:
         found = RANGE.fullmatch(item)
-        low, high, by = (limited(id, part) for part in (found.groups("1") if found else (item, item, "1")))
+        value, end, by = (limited(id, part) for part in (found.groups("1") if found else (item, item, "1")))
         if by == 0:
-            raise ValueError(f"{id} has {item[:LONGEST]!r}; what comes after by has to be above 0.")
-        count = int(min(abs(high - low) / abs(by), MOST)) + 1
-        values += [low + i * (abs(by) if high > low else -abs(by)) for i in range(count)]
+            raise ValueError(f"{id} has {item[:LONGEST]!r}; what comes after by cannot be 0.")
+        up = value <= end
+        while (value <= end if up else value >= end) and len(values) <= MOST:
+            values.append(value)
+            value += abs(by) if up else -abs(by)
         bounded(id, values)
-    whole = "." not in "".join(items).replace("..", "") and all(value == int(value) for value in values)
+    whole = "." not in " ".join(items).replace("..", "") and all(value == int(value) for value in values)
     return [int(value) if whole else float(value) for value in values]
 
 
 def limited(id, text):
     value = Decimal(text)
-    if abs(value) > LARGEST:
+    if not -LARGEST <= value <= LARGEST:
         raise ValueError(f"{id} has {text[:LONGEST]}; numbers have to be between -2^64 and 2^64.")
     return value
 

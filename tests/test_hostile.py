@@ -183,6 +183,7 @@ DEFAULTS = {
     "GuidanceSchedulePreview": {"schedule": "0:7, 1:1"},
     "GuidanceDemoModel": {},
     "GuidanceDemoClassifier": {},
+    "GuidanceValues": {},
 }
 
 
