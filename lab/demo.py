@@ -252,7 +252,8 @@ def contact_sheet(files, notes):
     """A row for each prompt, a column for each strategy, the first seed of each."""
     from pack.nodes.sheet import Shown, sheet
     cells = [[Shown(Image.open(files[column.title, prompt][0]).convert("RGB")) for column in COLUMNS] for prompt in SHOWN]
-    return sheet(cells, [column.title for column in COLUMNS], SHOWN, [notes[column.title] for column in COLUMNS])
+    titles = [column.title.replace("cfg ", "cfg\N{NO-BREAK SPACE}") for column in COLUMNS]
+    return sheet(cells, titles, SHOWN, [notes[column.title] for column in COLUMNS])
 
 
 def table(costs, seconds, scores):
@@ -275,7 +276,7 @@ def main(address, folder):
     print("Counting rows and calls on the host")
     costs = {column.title: count(build(column, PROMPTS[0], 0, info), known) for column in COLUMNS}
     scores = measure(files)
-    notes = {column.title: f"cfg {column.cfg:g}\n{costs[column.title][0]:.3g} rows\n{scores[column.title][0]:.0%} right"
+    notes = {column.title: f"cfg {column.cfg:g}\nrows: {costs[column.title][0]:.3g}\n{scores[column.title][0]:.0%} right"
              for column in COLUMNS}
     contact_sheet(files, notes).save(folder / "sheet.png")
     text = table(costs, seconds, scores)

@@ -77,10 +77,10 @@ def to_try(canvas, **second):
     return values
 
 
-def sampled(canvas, shared, at, model, links=None, values=None):
+def sampled(canvas, shared, at, model, links=None):
     """A sampler; its prompts are the shared ones where links does not say."""
     named = {name: shared[name] for name in ("positive", "negative", "latent_image")}
-    return canvas.add("KSampler", at, {"model": (model, 0), **named, **(links or {})}, {**SAMPLED, **(values or {})}, height=262)
+    return canvas.add("KSampler", at, {"model": (model, 0), **named, **(links or {})}, SAMPLED, height=262)
 
 
 def collapsed(canvas, kind, at, links):

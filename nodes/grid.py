@@ -53,7 +53,8 @@ class Grid(io.ComfyNode):
         notes = texts("notes", notes or [])
         for name, given in (("labels", labels), ("notes", notes)):
             if given and len(given) != len(pictures):
-                raise ValueError(f"GuidanceGrid: {name} are {len(given)} for {len(pictures)} pictures; there has to be one each.")
+                raise ValueError(f"GuidanceGrid: {name} are {len(given)} for {len(pictures)} pictures; there has to be one for "
+                                 "each.")
         made = arranged([together(batch) for batch in pictures], labels, notes, columns)
         image = torch.from_numpy(np.asarray(made).astype(np.float32) / 255)[None]
         return io.NodeOutput(image, ui=ui.PreviewImage(image, cls=cls))

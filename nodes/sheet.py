@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from PIL import Image, ImageDraw
 
-from .letters import letters, wrapped
+from .letters import letters, words, wrapped
 
 SHOWN, LETTER = 1024, 17  # pixels: how wide a sheet is looked at, and how high its letters are then
 MOST = 6144  # pixels of a sheet, across and down
@@ -28,7 +28,7 @@ def sheet(table, columns=(), rows=(), notes=()):
     across = max(map(len, table))
     sides = box([shown.picture for row in table for shown in row], across, len(table))
     width, height = sides
-    size = max(13, ceil(across * width * LETTER / (SHOWN - ROOM * LETTER * bool(rows))))
+    size = fitting(ceil(across * width * LETTER / (SHOWN - ROOM * LETTER * bool(rows))), columns, width)
     gap, line = max(4, size // 3), ceil(1.25 * size)
     font, small = letters(size), letters(ceil(0.85 * size))
     heads = [[*wrapped(text, font, width, LINES)] for text in columns]
@@ -64,6 +64,13 @@ def sheet(table, columns=(), rows=(), notes=()):
             write(x + width // 2, y + height + gap // 4 + line * len(label), note, DIM, small)
         y += height + gap + below[j]
     return image
+
+
+def fitting(size, texts, room):
+    """This size of letters, or down to three quarters of it where words of the texts would not fit otherwise."""
+    whole = {word for text in texts for word in words(text)}
+    sizes = range(max(13, size), max(12, size * 3 // 4), -1)
+    return next((size for size in sizes if all(letters(size).getlength(word) <= room for word in whole)), sizes[-1])
 
 
 def box(pictures, across, down):

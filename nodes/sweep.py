@@ -36,7 +36,8 @@ def swept(prompt, node, values):
     def visit(node):
         if node not in depends:
             depends[node] = False
-            depends[node] = any([visit(source) for source in sources(prompt, node)])
+            found = [visit(source) for source in sources(prompt, node)]  # of all of them, also behind one that does
+            depends[node] = any(found)
         return depends[node]
 
     visit(node)
@@ -61,7 +62,8 @@ def written(prompt, nodes, values, cell, prefix):
 
 def uses(prompt, nodes, values):
     """The outputs of the node `values` that these nodes take."""
-    return {value[1] for id in nodes for value in prompt.get_node(id)["inputs"].values() if is_link(value) and value[0] == values}
+    links = [value for id in nodes for value in prompt.get_node(id)["inputs"].values() if is_link(value)]
+    return {output for node, output in links if node == values}
 
 
 class Sweep(io.ComfyNode):
