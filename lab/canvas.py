@@ -95,10 +95,10 @@ class Canvas:
                             "bounding": [left, top, right - left, lower - top]})
         return lower
 
-    def text(self, scale=0.6):
-        """As JSON, a line for each node, link and group. scale: of the view that it opens with."""
+    def text(self, scale=0.6, offset=(60, 100)):
+        """As JSON, a line for each node, link and group. scale, offset: of the view that it opens with."""
         lines = lambda entries: "[\n" + ",\n".join(json.dumps(entry) for entry in entries) + "\n]"
-        view = {"scale": scale, "offset": [60, 100]}
+        view = {"scale": scale, "offset": list(offset)}
         extra = {"ds": view, "reroutes": self.reroutes, "linkExtensions": self.last_stops}
         return (f'{{"last_node_id": {len(self.nodes)}, "last_link_id": {len(self.links)},\n'
                 f'"nodes": {lines(self.nodes)},\n"links": {lines(self.links)},\n"groups": {lines(self.groups)},\n'

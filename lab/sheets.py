@@ -1,10 +1,10 @@
 """The example workflows that end in a labelled sheet: two sweeps, and the five pictures that explain what CFG is."""
-from .canvas import GAP, PROMPT, Canvas, setup
-from .demo import unwanted
+from .canvas import GAP, Canvas, setup
 
 LEFT = 300 + 3 * GAP
 SAMPLED = {"steps": 16, "cfg": 3.0, "sampler_name": "euler", "scheduler": "normal"}
-VIEW = 0.7
+ANOTHER = "a big circle on blue"  # the prompt without its color
+VIEW, OFFSET = 0.82, (90, 130)
 
 CFG_BY_SEED = """\
 # Which cfg?
@@ -32,7 +32,7 @@ All have the same noise.
 - **cond only** (cfg 1) is what the model makes of the prompt.
 - **uncond only** (cfg 0) is what it makes of the negative, here the empty prompt.
 - **both** (cfg 5) goes from the second through the first, and five times as far.
-- **another null** goes away from `{unwanted(PROMPT)}` instead.
+- **another null** goes away from `{ANOTHER}` instead, so only the red is driven further.
 - **reversed**: prompt and negative exchanged. It goes away from the prompt: the same as cfg -4."""
 
 
@@ -45,7 +45,7 @@ def begun(known, text):
     """(canvas, what its samplers share) with a note and the model."""
     canvas = Canvas(known)
     canvas.note((0, 0), (300, 380), text)
-    return canvas, setup(canvas, 520, batch=1)
+    return canvas, setup(canvas, 480, batch=1)
 
 
 def cfg_by_seed(known):
@@ -56,7 +56,7 @@ def cfg_by_seed(known):
     sampler = sampled(canvas, shared, (LEFT, 700), cfg, {"seed": (values, 1)})
     canvas.group("What is tried", canvas.nodes[first:])
     ended(canvas, shared, values, sampler)
-    return canvas.text(VIEW)
+    return canvas.text(VIEW, OFFSET)
 
 
 def cfg_by_pag(known):
@@ -68,7 +68,7 @@ def cfg_by_pag(known):
     sampler = sampled(canvas, shared, (LEFT, 1020), pag)
     canvas.group("What is tried", canvas.nodes[first:])
     ended(canvas, shared, values, sampler)
-    return canvas.text(VIEW)
+    return canvas.text(VIEW, OFFSET)
 
 
 def to_try(canvas, **second):
@@ -98,14 +98,14 @@ def ended(canvas, shared, values, sampler):
     canvas.group("What came of it", canvas.nodes[first:])
 
 
-def on_a_sheet(canvas, at, links, labels=""):
-    sheet = canvas.add("GuidanceGrid", at, links, {"labels": labels}, width=900, height=860)
+def on_a_sheet(canvas, at, links, labels="", width=900, height=1000):
+    sheet = canvas.add("GuidanceGrid", at, links, {"labels": labels}, width=width, height=height)
     sheet["outputs"][0]["links"] = []
 
 
 def five_pictures(known):
     canvas, shared = begun(known, FIVE)
-    other = canvas.add("CLIPTextEncode", (0, 1080), {"clip": shared["clip"]}, {"text": unwanted(PROMPT)}, "Another null",
+    other = canvas.add("CLIPTextEncode", (0, 1210), {"clip": shared["clip"]}, {"text": ANOTHER}, "Another null",
                        height=100)
     pictures = {
         "cond only": (1, {}),
@@ -114,17 +114,20 @@ def five_pictures(known):
         "another null": (5, {"negative": (other, 0)}),
         "reversed": (5, {"positive": shared["negative"], "negative": shared["positive"]}),
     }
-    costs, lowest = [], 0
+    costs = []
     for i, (title, (scale, prompts)) in enumerate(pictures.items()):
-        first, top = len(canvas.nodes), lowest + (2 * GAP if i else 0)
-        cfg = canvas.add("GuidanceCFG", (LEFT, top), {"model": shared["model"]}, {"scale": str(scale)})
-        sampler = sampled(canvas, shared, (LEFT + 300 + GAP, top), cfg, prompts)
-        decode = collapsed(canvas, "VAEDecode", (LEFT, top + 200), {"samples": (sampler, 0), "vae": shared["vae"]})
-        costs.append(collapsed(canvas, "GuidanceCost", (LEFT, top + 250), {"image": (decode, 0)}))
+        first, x = len(canvas.nodes), LEFT + i * (300 + 2 * GAP)
+        cfg = canvas.add("GuidanceCFG", (x, 0), {"model": shared["model"]}, {"scale": str(scale)})
+        sampler = sampled(canvas, shared, (x, 340), cfg, prompts)
+        decode = collapsed(canvas, "VAEDecode", (x, 670), {"samples": (sampler, 0), "vae": shared["vae"]})
+        costs.append(collapsed(canvas, "GuidanceCost", (x, 720), {"image": (decode, 0)}))
         lowest = canvas.group(title, canvas.nodes[first:])
-    x, first = LEFT + 640 + 3 * GAP, len(canvas.nodes)
-    lists = [canvas.add("CreateList", (x, 200 * output), {f"inputs.input{i}": (cost, output) for i, cost in enumerate(costs)},
-                        title=title, width=220, height=130) for output, title in enumerate(("Pictures", "Costs"))]
-    on_a_sheet(canvas, (x + 220 + GAP, 0), {"images": (lists[0], 0), "notes": (lists[1], 0)}, "\n".join(pictures))
+    top, first = lowest + 2 * GAP, len(canvas.nodes)
+    lists = []
+    for output, title in enumerate(("Pictures", "Costs")):
+        each = {f"inputs.input{i}": (cost, output) for i, cost in enumerate(costs)}
+        lists.append(canvas.add("CreateList", (LEFT, top + 200 * output), each, title=title, width=220, height=130))
+    links = {"images": (lists[0], 0), "notes": (lists[1], 0)}
+    on_a_sheet(canvas, (LEFT + 220 + GAP, top), links, ", ".join(pictures), width=1300, height=430)
     canvas.group("Side by side", canvas.nodes[first:])
-    return canvas.text(VIEW)
+    return canvas.text(0.72, OFFSET)

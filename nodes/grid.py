@@ -1,5 +1,6 @@
 """Pictures and their labels as one sheet: a table where the labels have two axes, one after the other elsewhere."""
 
+import re
 from math import ceil, sqrt
 
 import numpy as np
@@ -31,8 +32,8 @@ class Grid(io.ComfyNode):
             inputs=[
                 io.Image.Input("images", tooltip="A list, or one batch with a label for each picture. A batch with one label "
                                "is shown together."),
-                io.String.Input("labels", default="", multiline=True, tooltip="Linked: a text for each picture. Typed: one a "
-                                "line. Empty: none."),
+                io.String.Input("labels", default="", tooltip="A text for each picture: linked, or typed and separated by "
+                                "commas. Empty: none."),
                 cls.columns,
                 io.String.Input("notes", optional=True, force_input=True, tooltip="A text below each picture, such as what it "
                                 "cost."),
@@ -44,13 +45,13 @@ class Grid(io.ComfyNode):
 
     @classmethod
     def execute(cls, images, labels, columns, notes=None):
-        columns, labels = check(cls.columns, columns[0]), texts("labels", labels)
-        pictures = [pixels(image) for image in images]
+        columns, pictures = check(cls.columns, columns[0]), [pixels(image) for image in images]
         if not all(pictures):
             raise ValueError("GuidanceGrid: images has a batch without pictures.")
+        labels = texts("labels", labels, sum(map(len, pictures)))
         if len(pictures) == 1 and len(labels) in (0, len(pictures[0])):
             pictures = [[picture] for picture in pictures[0]]
-        notes = texts("notes", notes or [])
+        notes = texts("notes", notes or [], len(pictures))
         for name, given in (("labels", labels), ("notes", notes)):
             if given and len(given) != len(pictures):
                 raise ValueError(f"GuidanceGrid: {name} are {len(given)} for {len(pictures)} pictures; there has to be one for "
@@ -60,12 +61,12 @@ class Grid(io.ComfyNode):
         return io.NodeOutput(image, ui=ui.PreviewImage(image, cls=cls))
 
 
-def texts(name, given):
-    """A text for each picture, whether in a list or one a line."""
+def texts(name, given, count):
+    """A text for each of `count` pictures, from a list, or from one text with commas or line breaks between them."""
     if not all(isinstance(text, str) for text in given):
         raise ValueError(f"GuidanceGrid: {name} have to be texts.")
-    lines = given[0].splitlines() if len(given) == 1 else given
-    return [] if not any(lines) else [line[:LONG] for line in lines]
+    parts = re.split(r"[,\n]", given[0]) if len(given) == 1 < count else given
+    return [part.strip()[:LONG] for part in parts] if any(part.strip() for part in parts) else []
 
 
 def pixels(image):

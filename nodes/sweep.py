@@ -91,7 +91,10 @@ class Sweep(io.ComfyNode):
     @classmethod
     def execute(cls, image, cell):
         prompt, own = cls.hidden.dynprompt, cls.hidden.unique_id
-        values = prompt.get_node(own)["inputs"]["cell"][0]
+        source = prompt.get_node(own)["inputs"]["cell"]
+        if not is_link(image) or not is_link(source) or prompt.get_node(source[0])["class_type"] != "GuidanceValues":
+            raise ValueError("GuidanceSweep: image has to be linked, and cell straight to GuidanceValues.")
+        values = source[0]
         nodes = swept(prompt, image[0], values)
         cls.check(prompt, nodes, values, cell)
         prefix = f"{own}.{sha1(repr(cell[:2]).encode()).hexdigest()[:12]}."

@@ -141,6 +141,8 @@ def test_a_batch_is_one_cell_or_one_for_each_label():
     together, apart = (sheet_of(images, labels).result[0] for images, labels in [([batch] * 2, ["a", "b"]), ([batch], "a\nb\nc\nd")])
     for sheet in (together, apart):
         assert all(((sheet - i / 4).abs() < 0.01).all(-1).any() for i in range(4))
+    assert torch.equal(apart, sheet_of([batch], "a, b, c, d").result[0])
+    assert sheet_of([batch[:1]], "a, b").result[0].shape[0] == 1  # of one picture commas are its label's
     assert 0.5 < together.shape[1] / together.shape[2] < 0.7 and apart.shape[2] > 3 * apart.shape[1]
 
 

@@ -1,4 +1,8 @@
-"""What runs cost, by the node that sampled: for the prompt that the host is executing, and nothing of those before it."""
+"""What runs cost, by the node that sampled: for the prompt that the host is executing, and nothing of those before it.
+
+Here it only waits for the node that tells it. That node's output is what lasts: the host keeps and forgets it with the picture,
+so that a cell which is not computed again still says what it cost, and none says what another one did.
+"""
 
 from typing import NamedTuple
 
@@ -15,7 +19,7 @@ class Cost(NamedTuple):
         return Cost(self.rows + other.rows, self.seconds + other.seconds)
 
     def __str__(self):
-        return f"{self.rows} rows, {self.seconds:.2f} s"
+        return f"{self.rows} row{'s' * (self.rows != 1)}, {self.seconds:.2f} s"
 
 
 _COSTS: dict[str, dict[str, list[Cost]]] = {}  # by prompt, of which it holds one; by node: one of each item of its lists
