@@ -14,6 +14,7 @@ from .values import JOINT
 
 A_ROW = 6  # pictures without axes that stay in one row
 LONG = 200  # characters of a label, of which a sheet shows what fits
+TYPED = 100 * LONG  # of all labels in one text
 
 
 class Grid(io.ComfyNode):
@@ -48,10 +49,9 @@ class Grid(io.ComfyNode):
         columns, pictures = check(cls.columns, columns[0]), [pixels(image) for image in images]
         if not all(pictures):
             raise ValueError("GuidanceGrid: images has a batch without pictures.")
-        labels = texts("labels", labels, sum(map(len, pictures)))
-        if len(pictures) == 1 and len(labels) in (0, len(pictures[0])):
+        labels, notes = typed(texts("labels", labels), pictures), texts("notes", notes or [])
+        if len(pictures) == 1 and len(labels or notes or pictures[0]) == len(pictures[0]):
             pictures = [[picture] for picture in pictures[0]]
-        notes = texts("notes", notes or [], len(pictures))
         for name, given in (("labels", labels), ("notes", notes)):
             if given and len(given) != len(pictures):
                 raise ValueError(f"GuidanceGrid: {name} are {len(given)} for {len(pictures)} pictures; there has to be one for "
@@ -61,12 +61,19 @@ class Grid(io.ComfyNode):
         return io.NodeOutput(image, ui=ui.PreviewImage(image, cls=cls))
 
 
-def texts(name, given, count):
-    """A text for each of `count` pictures, from a list, or from one text with commas or line breaks between them."""
+def texts(name, given):
+    """What is given for each picture, bounded; an empty list where all are empty."""
     if not all(isinstance(text, str) for text in given):
         raise ValueError(f"GuidanceGrid: {name} have to be texts.")
-    parts = re.split(r"[,\n]", given[0]) if len(given) == 1 < count else given
-    return [part.strip()[:LONG] for part in parts] if any(part.strip() for part in parts) else []
+    return [text[:TYPED if len(given) == 1 else LONG] for text in given] if any(text.strip() for text in given) else []
+
+
+def typed(labels, batches):
+    """The labels, where one text with commas or line breaks stands for those of all pictures; of one batch it may be a
+    text with commas."""
+    parts = re.split(r"[,\n]", labels[0]) if len(labels) == 1 else []
+    alone = len(batches) == 1 and len(parts) != len(batches[0])
+    return [label.strip()[:LONG] for label in (labels if len(parts) < 2 or alone else parts)]
 
 
 def pixels(image):

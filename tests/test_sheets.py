@@ -142,7 +142,9 @@ def test_a_batch_is_one_cell_or_one_for_each_label():
     for sheet in (together, apart):
         assert all(((sheet - i / 4).abs() < 0.01).all(-1).any() for i in range(4))
     assert torch.equal(apart, sheet_of([batch], "a, b, c, d").result[0])
-    assert sheet_of([batch[:1]], "a, b").result[0].shape[0] == 1  # of one picture commas are its label's
+    alone = [sheet_of([pictures], label).result[0] for pictures in (batch, batch[:1]) for label in ("0:1, 1:8", "0:1")]
+    assert [sheet.shape[1] for sheet in alone[::2]] == [sheet.shape[1] for sheet in alone[1::2]]  # it is one label
+    assert sheet_of([batch], "", notes=["8 rows, 0.12 s"]).result[0].shape[1] == pytest.approx(alone[0].shape[1], rel=0.1)
     assert 0.5 < together.shape[1] / together.shape[2] < 0.7 and apart.shape[2] > 3 * apart.shape[1]
 
 
