@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import aiohttp
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
 WORKFLOW = Path(__file__).parent.parent / "example_workflows" / "api" / "demo.json"
 MODEL, PROMPT, LATENT, SAMPLER, SAVE = "1", "2", "4", "5", "7"  # its nodes
@@ -51,8 +51,10 @@ COLUMNS = [
     Column("CFG 8", 8),
     Column("CFG++", 8, "GuidanceCFGPlusPlus", {"strength": 0.6}),
     Column("Perp-CFG", 8, "GuidancePerpCFG"),
+    Column("threshold", 8, "GuidanceDynamicThreshold", {"percentile": 0.95}),
     Column("PAG", 1, "GuidancePAG", {"scale": 1.0, "layers": "middle, output"}),
     Column("interval", 8, "GuidanceCFG", {"start": 0.1, "end": 0.7}),
+    Column("curve", 8, "GuidanceCFG", {"scale": "0:2, 0.5:8, 1:1"}),
     Column("negative", 3, "GuidanceNegative", {"mode": "perp-neg", "weight": 1.0}, True),
     Column("neg., cfg 1", 1, negative=True),
     Column("NAG, cfg 1", 1, "GuidanceNAG", {"alpha": 0.5}, True),
@@ -246,26 +248,12 @@ def measure(files):
 
 # ---------------------------------------------------------------------------------------------- what is shown
 
-CELL, GAP, LEFT, TOP = 96, 6, 132, 80
-
-
-def sheet(files, notes):
-    """The contact sheet: a row for each prompt, a column for each strategy, the first seed of each."""
-    width, height = LEFT + len(COLUMNS) * (CELL + GAP), TOP + len(SHOWN) * (CELL + GAP)
-    image = Image.new("RGB", (width, height), "#f4f4f2")
-    pen = ImageDraw.Draw(image)
-    big, small = ImageFont.load_default(15), ImageFont.load_default(11)
-    for i, column in enumerate(COLUMNS):
-        x = LEFT + i * (CELL + GAP)
-        pen.text((x, 8), column.title, "#111", big)
-        pen.text((x, 28), notes[column.title], "#555", small, spacing=2)
-        for j, prompt in enumerate(SHOWN):
-            first = Image.open(files[column.title, prompt][0]).convert("RGB")
-            image.paste(first.resize((CELL, CELL), Image.Resampling.NEAREST), (x, TOP + j * (CELL + GAP)))
-    for j, prompt in enumerate(SHOWN):
-        middle = TOP + j * (CELL + GAP) + CELL // 2
-        pen.text((8, middle), prompt.replace(" on ", "\non "), "#111", small, anchor="lm", spacing=3)
-    return image
+def contact_sheet(files, notes):
+    """A row for each prompt, a column for each strategy, the first seed of each."""
+    from pack.nodes.sheet import Shown, sheet
+    cells = [[Shown(Image.open(files[column.title, prompt][0]).convert("RGB")) for column in COLUMNS] for prompt in SHOWN]
+    titles = [column.title.replace("cfg ", "cfg\N{NO-BREAK SPACE}") for column in COLUMNS]
+    return sheet(cells, titles, SHOWN, [notes[column.title] for column in COLUMNS])
 
 
 def table(costs, seconds, scores):
@@ -288,9 +276,9 @@ def main(address, folder):
     print("Counting rows and calls on the host")
     costs = {column.title: count(build(column, PROMPTS[0], 0, info), known) for column in COLUMNS}
     scores = measure(files)
-    notes = {column.title: f"cfg {column.cfg:g}\n{costs[column.title][0]:.3g} rows a step\n"
-                           f"{scores[column.title][0]:.0%} as asked" for column in COLUMNS}
-    sheet(files, notes).save(folder / "sheet.png")
+    notes = {column.title: f"cfg {column.cfg:g}\nrows: {costs[column.title][0]:.3g}\n{scores[column.title][0]:.0%} right"
+             for column in COLUMNS}
+    contact_sheet(files, notes).save(folder / "sheet.png")
     text = table(costs, seconds, scores)
     (folder / "table.md").write_text(text + "\n")
     print(f"\n{text}\n\nContact sheet: {folder / 'sheet.png'}\nTable: {folder / 'table.md'}\n"

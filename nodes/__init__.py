@@ -22,6 +22,7 @@ from .direction import (
 )
 from .elsewhere import SWG, TSG, RectCFGPlusPlus
 from .fewer_rows import Adaptive, Alternate, Budget, Compress
+from .grid import Grid
 from .likeness import LikenessNode
 from .other_models import Autoguidance, Classifier
 from .perturbed import ERG, PAG, S2, SEG, SLG, TPG
@@ -29,6 +30,8 @@ from .plan import Plan
 from .prompts import CADS, Negative, Null
 from .scale import CFG, FBG, BetaCFG, CFGPlusPlus, Distilled, StreamCFG
 from .schedules import Drawn, Math, Preset, Preview
+from .sweep import CostNode, Sweep
+from .values import Values
 
 STRATEGIES = [
     CFG, StreamCFG, Distilled, Negative, NAG, PushAway, TextEncode, CFGPlusPlus, PerpCFG, PAG, SLG,
@@ -38,7 +41,10 @@ STRATEGIES = [
     Adaptive, Alternate, Compress, Budget,
     Autoguidance, SEG, TPG, S2, ERG, PLADIS, Classifier, Null, CADS,
 ]
-NODES = [*STRATEGIES, Drawn, Preset, Math, Preview, Plan, DemoModel, DemoClassifier, LikenessNode]
+NODES = [
+    *STRATEGIES, Drawn, Preset, Math, Preview, Plan, DemoModel, DemoClassifier, LikenessNode,
+    Values, Sweep, CostNode, Grid,
+]
 
 
 class Guidance(ComfyExtension):

@@ -6,7 +6,9 @@ brings its own background. What does not fit (each step's number, a long text) i
 
 from math import ceil, floor, isclose, log10
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
+
+from .letters import letters, wrapped
 
 WIDTH, HEIGHT, SHARP = 960, 720, 2  # drawn SHARP times as large, then scaled down
 LEFT, RIGHT, TOP, BOTTOM = 148, 24, 92, 262  # around the box
@@ -19,7 +21,7 @@ def plot(title, caption, moments, values, between, off):
     """values: at each of `moments`; between: [(step, value), ...] for the line; off: the value that does nothing."""
     image = Image.new("RGB", (WIDTH * SHARP, HEIGHT * SHARP), BACK)
     draw = ImageDraw.Draw(image)
-    large, small = (ImageFont.load_default(size * SHARP) for size in (LARGE, SMALL))
+    large, small = (letters(size * SHARP) for size in (LARGE, SMALL))
     heights = [off, *values, *(y for _, y in between)]
     low, high = min(0.0, *heights), max(heights)
     high += 0.16 * (high - low) or 1.0  # room for the numbers above the dots
@@ -63,8 +65,8 @@ def plot(title, caption, moments, values, between, off):
     start, room = 24 * SHARP, (WIDTH - 48) * SHARP
     for row, text in enumerate(("step", "run", "sigma")):
         write(start, bottom + (30 + 44 * row) * SHARP, text, DIM, "lm")
-    write(start, 44 * SHARP, wrapped(draw, title, large, room, 1)[0], TEXT, "lm", large)
-    for row, line in enumerate(wrapped(draw, caption, small, room, 2)):
+    write(start, 44 * SHARP, wrapped(title, large, room, 1)[0], TEXT, "lm", large)
+    for row, line in enumerate(wrapped(caption, small, room, 2)):
         write(start, (HEIGHT - 80 + 44 * row) * SHARP, line, TEXT, "lm")
     return image.resize((WIDTH, HEIGHT), Image.Resampling.LANCZOS)
 
@@ -81,20 +83,3 @@ def round_values(low, high):
     power = 10 ** floor(log10((high - low) / 3))
     step = next(digit * power for digit in (5, 2, 1) if digit * power <= (high - low) / 3)
     return [round(i * step, 9) for i in range(ceil(low / step), floor(high / step) + 1)]
-
-
-def wrapped(draw, text, font, room, most):
-    """The text in lines of this width, at most so many; the last one says by dots that there is more."""
-    lines = [""]
-    for word in text.split():
-        longer = f"{lines[-1]} {word}".strip()
-        if draw.textlength(longer, font) <= room:
-            lines[-1] = longer
-        elif len(lines) < most:
-            lines.append(word)
-        else:
-            while draw.textlength(f"{lines[-1]} ...", font) > room:
-                lines[-1] = lines[-1].rpartition(" ")[0]
-            lines[-1] += " ..."
-            break
-    return lines

@@ -35,6 +35,7 @@ def test_a_strategy_lies_on_the_model_wire_with_its_own_defaults(info):
     assert workflow[demo.SAMPLER]["inputs"]["model"] == [demo.STRATEGY, 0]
     assert workflow[demo.STRATEGY]["inputs"]["model"] == [demo.MODEL, 0]
     assert workflow[demo.STRATEGY]["inputs"]["reference"] == "uncond"
+    assert build("curve", info)[demo.STRATEGY]["inputs"]["scale"] == "0:2, 0.5:8, 1:1"
 
 
 @pytest.mark.parametrize("title, at", [("negative", demo.STRATEGY), ("NAG, cfg 1", demo.STRATEGY), ("neg., cfg 1", demo.SAMPLER)])
@@ -46,7 +47,7 @@ def test_the_negative_has_a_prompt_of_its_own(title, at, info):
 
 
 @pytest.mark.parametrize("title, rows", [("off", 1), ("CFG 3", 2), ("CFG 8", 2), ("CFG++", 2),
-                                         ("Perp-CFG", 2), ("PAG", 2), ("negative", 3), ("neg., cfg 1", 1),
+                                         ("Perp-CFG", 2), ("threshold", 2), ("PAG", 2), ("negative", 3), ("neg., cfg 1", 1),
                                          ("NAG, cfg 1", 1)])
 def test_rows_and_calls_are_counted_on_the_host(title, rows, known, info):
     workflow = build(title, info)
@@ -55,8 +56,9 @@ def test_rows_and_calls_are_counted_on_the_host(title, rows, known, info):
     assert demo.count(workflow, known) == (rows, 1)
 
 
-def test_outside_the_interval_no_row_is_paid_for_the_negative(known, info):
-    workflow = build("interval", info)
+@pytest.mark.parametrize("title", ["interval", "curve"])
+def test_where_guidance_is_off_no_row_is_paid_for_the_negative(title, known, info):
+    workflow = build(title, info)
     workflow[demo.LATENT]["inputs"]["batch_size"] = 1
     rows, calls = demo.count(workflow, known)
     assert 1 < rows < 2 and calls == 1

@@ -2,16 +2,19 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
-from comfy_extras.nodes_model_downscale import PatchModelAddDownscale
 from pack.lab import demo as lab_demo
+from pack.lab.canvas import is_widget
+from pack.lab.workflows import EXTRAS
 from pack.nodes import STRATEGIES
+from pack.nodes.sweep import written
+from pack.nodes.values import cells
 from pack.tests.host import NODES
 
 FILES = sorted((Path(__file__).parent.parent / "example_workflows").glob("*.json"))
 every_file = pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
-WIDGETS = ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO")
 NOTES = ("MarkdownNote", "Note")
 ELSEWHERE = {"GuidanceLikeness", "GuidanceDistilled"}  # need a model that the pack does not bring
 STEPS = 4
@@ -28,8 +31,8 @@ def to_api(graph, known):
             continue
         types = known[entry["type"]].INPUT_TYPES()
         types = {**types["required"], **types.get("optional", {})}
-        widgets = [name for name, (kind, *_) in types.items()
-                   if not isinstance(kind, str) or kind.split(",")[0] in WIDGETS]
+        widgets = [name for name, (kind, *more) in types.items()
+                   if is_widget(kind, more[0] if more else {}) and kind != "COMFY_AUTOGROW_V3"]
         values = list(entry.get("widgets_values", ()))
         if "seed" in widgets and values[widgets.index("seed") + 1] in ("fixed", "randomize", "increment", "decrement"):
             values.pop(widgets.index("seed") + 1)  # the editor's own
@@ -41,12 +44,16 @@ def to_api(graph, known):
 
 @pytest.fixture(scope="module")
 def known():
-    return {**lab_demo.classes(), "PatchModelAddDownscale": PatchModelAddDownscale}
+    return {**lab_demo.classes(), **EXTRAS}
 
 
 def quick(file, known):
-    """The workflow with one picture in few steps."""
+    """The workflow with one picture in few steps, and of a sweep the last cell."""
     workflow = to_api(json.loads(file.read_text()), known)
+    for number, entry in list(workflow.items()):
+        if entry["class_type"] == "GuidanceValues":
+            cell, found = cells(**entry["inputs"])[-1], SimpleNamespace(get_node=workflow.get)
+            workflow |= written(found, set(workflow) - {number}, number, (*cell, cell), "")
     for entry in workflow.values():
         more = {"KSampler": {"steps": STEPS}, "EmptyLatentImage": {"batch_size": 1}, **HASTY}
         entry["inputs"] |= more.get(entry["class_type"], {})

@@ -184,6 +184,7 @@ DEFAULTS = {
     "GuidancePlan": {},
     "GuidanceDemoModel": {},
     "GuidanceDemoClassifier": {},
+    "GuidanceValues": {},
 }
 
 

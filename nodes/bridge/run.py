@@ -4,10 +4,13 @@ import logging
 from contextlib import contextmanager
 from functools import lru_cache
 from itertools import chain
+from time import perf_counter
 
+import comfy.model_management
 import comfy.sampler_helpers
 import comfy.samplers
 
+from .costs import record
 from .evaluation import Evaluation
 from .guider import bypasses_planning, layout, planned_values, prompts_of, read_scales, without
 from .joined import ITS_OWN, refusal
@@ -93,7 +96,10 @@ class Run:
         try:
             for model in self.weak.values():
                 model.begin(self.guider, noise, sigmas, inputs)
+            start = perf_counter()
             yield
+            comfy.model_management.synchronize()  # what the host waits for next in any case
+            record(self.report.rows, perf_counter() - start)
         finally:
             for model in self.weak.values():
                 model.end()
