@@ -54,7 +54,7 @@ def host(request, monkeypatch, tmp_path, caplog):
 classic = pytest.mark.parametrize("host", [execution.CacheType.CLASSIC], indirect=True, ids=["CLASSIC"])
 
 
-def sweep(first="1, 3", second="1, 2", knobs=(("cfg", "scale"), ("sampler", "seed")), sheet=True):
+def sweep(first="1, 3", second="1, 2", knobs=(("cfg", "scale"), ("sampler", "seed"))):
     """Values, wired to a knob each, before two steps of the bundled model."""
     graph = {
         "values": ["GuidanceValues", {"first": first, "first_name": "cfg", "second": second, "second_name": "seed"}],
@@ -68,9 +68,8 @@ def sweep(first="1, 3", second="1, 2", knobs=(("cfg", "scale"), ("sampler", "see
             "steps": 2, "cfg": 5.0, "sampler_name": "euler", "scheduler": "normal", "denoise": 1.0}],
         "decoded": ["VAEDecode", {"samples": ["sampler", 0], "vae": ["model", 2]}],
         "swept": ["GuidanceSweep", {"image": ["decoded", 0], "cell": ["values", 3]}],
+        "sheet": ["GuidanceGrid", {"images": ["swept", 0], "labels": ["values", 2], "columns": 0, "notes": ["swept", 1]}],
     }
-    if sheet:
-        graph["sheet"] = ["GuidanceGrid", {"images": ["swept", 0], "labels": ["values", 2], "columns": 0, "notes": ["swept", 1]}]
     for output, (node, knob) in enumerate(knobs):
         graph[node][1][knob] = ["values", output]
     return {name: {"class_type": kind, "inputs": inputs} for name, (kind, inputs) in graph.items()}
@@ -183,7 +182,7 @@ def test_the_five_pictures_are_what_they_are_called(host):
     assert image[0].shape[2] >= 950
 
     def alone(scale, positive="a big red circle on blue", negative=""):
-        plain = sweep(knobs=(), sheet=False)
+        plain = sweep(knobs=())
         plain["cfg"]["inputs"]["scale"] = str(scale)
         plain["positive"]["inputs"]["text"], plain["negative"]["inputs"]["text"] = positive, negative
         plain["sampler"]["inputs"].update(steps=4, seed=0)
