@@ -25,6 +25,7 @@ from .fewer_rows import Adaptive, Alternate, Budget, Compress
 from .likeness import LikenessNode
 from .other_models import Autoguidance, Classifier
 from .perturbed import ERG, PAG, S2, SEG, SLG, TPG
+from .probe import ProbeNode, ProbePlot
 from .prompts import CADS, Negative, Null
 from .scale import CFG, FBG, BetaCFG, CFGPlusPlus, Distilled, StreamCFG
 from .schedules import Drawn, Math, Preset, Preview
@@ -37,7 +38,7 @@ STRATEGIES = [
     Adaptive, Alternate, Compress, Budget,
     Autoguidance, SEG, TPG, S2, ERG, PLADIS, Classifier, Null, CADS,
 ]
-NODES = [*STRATEGIES, Drawn, Preset, Math, Preview, DemoModel, DemoClassifier, LikenessNode]
+NODES = [*STRATEGIES, Drawn, Preset, Math, Preview, ProbeNode, ProbePlot, DemoModel, DemoClassifier, LikenessNode]
 
 
 class Guidance(ComfyExtension):

@@ -20,6 +20,7 @@ from comfy.patcher_extension import WrappersMP
 from ...guidance.core import Recipe
 from ...guidance.schedule import Schedule
 from .evaluation import RUN
+from .record import Probe
 from .rows import TOLD, told_apart
 from .run import Run
 from .seen import cropping, retold
@@ -47,6 +48,7 @@ class Link(NamedTuple):
     reshapes: bool = False  # whether it does so behind a link that does
     saves: bool = False  # whether it is there to leave out the negative
     joins: bool = False  # whether rows read their text otherwise, or other prompts too
+    probe: Probe | None = None  # of a link that changes nothing: where it keeps what it has seen
 
 
 class Stretch:

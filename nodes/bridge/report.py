@@ -108,12 +108,13 @@ class Report:
     def unguided(self):
         """The links that will do nothing in a run at scale 1."""
         links = self.run.links
-        return [link for i, link in enumerate(links)
-                if not link.acts_at_1 and not (link.reshapes and any(before.acts_at_1 for before in links[:i]))]
+        return [link for i, link in enumerate(links) if link.probe is None
+                and not link.acts_at_1 and not (link.reshapes and any(before.acts_at_1 for before in links[:i]))]
 
     def idle_at_1(self, i):
         """Whether a link did nothing because the scale was 1."""
-        return not self.acted[i] and not self.run.links[i].acts_at_1 and is_1(self.scales.values())
+        link = self.run.links[i]
+        return link.probe is None and not self.acted[i] and not link.acts_at_1 and is_1(self.scales.values())
 
     def of_idle(self, links):
         """What is said of links that do nothing at scale 1."""
@@ -125,6 +126,8 @@ class Report:
         link, step = self.run.links[i], self.run.streams[0][i]
         if self.idle_at_1(i):
             return "Idle: cfg was 1 throughout."
+        if link.probe is not None:
+            return f"Recorded {len(self.run.record.evaluations)} evaluations."
         scales = by_stream(self.scales.values())
         if step.sets is not unchanged or step.limits is not unchanged and not link.saves:
             return f"In force: {scales}."

@@ -14,6 +14,7 @@ from .guider import bypasses_planning, layout, planned_values, prompts_of, read_
 from .joined import ITS_OWN, refusal
 from .noise_levels import evaluations_of, landing_of, on_the_cpu, percent_of, retold_of, space_of
 from .page import Page
+from .record import Record
 from .report import Report
 from .weak_model import WeakModel
 
@@ -25,8 +26,9 @@ class Run:
 
     def __init__(self, guider, links, stretches, sampler, sigmas, shapes):
         self.guider, self.links, self.shapes = guider, links, shapes
+        self.record = Record(self) if any(link.probe is not None for link in links) else None
         # Packed latents (video with audio) are guided stream by stream, so each has steps of its own.
-        self.streams = [[link.recipe() for link in links] for _ in shapes]
+        self.streams = [[self.step(i, stream) for i in range(len(links))] for stream in range(len(shapes))]
         # What there is to do with an answer, in all and in each stretch: (which link, of which stream, its function).
         self.grounds = self.edits("grounds", range(len(links)))
         ends = [stretch.first for stretch in stretches[1:]] + [len(links)]
@@ -66,6 +68,9 @@ class Run:
         self.scales = read_scales(guider, len(shapes), 0, self.say_once)  # the guider's own, at the last evaluation
         self.page, self.report = Page(self), Report(self)
 
+    def step(self, i, stream):
+        return self.links[i].recipe() if self.links[i].probe is None else self.record.step(i, stream)
+
     def edits(self, part, links):
         return [(i, stream, edit) for i in links for stream, steps in enumerate(self.streams)
                 if (edit := getattr(steps[i], part)) is not unchanged]
@@ -75,6 +80,8 @@ class Run:
 
     def __exit__(self, *_):
         self.page.finish()
+        if self.record is not None:
+            self.record.finish()
         self.report.after()
         for act, happened in self.weakened.items():
             if not happened:
@@ -166,6 +173,8 @@ class Run:
         self.evaluation = Evaluation(self, self.plan(sigma), x)
         self.report.begun(step, self.evaluation.moments)
         self.page.planned(self.evaluation.moments[0])
+        if self.record is not None:
+            self.record.begun(self.evaluation.moments[0])
         return self.evaluation
 
     def call(self, executor, x, timestep, model_options, seed):
