@@ -1,13 +1,11 @@
 """An evaluation in numbers: lengths, angles and shares, all from the inner products of the vectors that it is made of."""
 
-from math import isfinite
+from math import ceil, isfinite
 
 import numpy as np
 import torch
 
-from . import ops
-
-QUANTILE = 0.999  # of cond's values; what the answer has beyond it is counted
+QUANTILE = 0.999  # of cond's values, by their size; what the answer has beyond it is counted
 ROUNDING = 1e-5  # of the answer's length; what is shorter is no part of it
 CFG, OTHERS = "CFG", "other nodes"
 
@@ -18,8 +16,10 @@ def taken(cond, direction, before, answer, parts):
     cond, direction, before (the direction one evaluation earlier), answer, and each of the parts: fp32 (B, ...).
     """
     vectors = torch.stack([vector.flatten(1) for vector in (cond, direction, before, answer, *parts)], 1)
-    beyond = answer.abs() > ops.quantile(cond.abs(), QUANTILE)
-    return torch.cat([(vectors @ vectors.mT).flatten(1), vectors.sum(2), beyond.flatten(1).float().mean(1, keepdim=True)], 1)
+    sizes = vectors[:, 0:4:3].abs()  # of the values of cond and of the answer
+    most = ceil((1 - QUANTILE) * vectors.shape[2])
+    beyond = sizes[:, 1] > sizes[:, 0].topk(most, 1, sorted=True).values[:, -1:]
+    return torch.cat([(vectors @ vectors.mT).flatten(1), vectors.sum(2), beyond.sum(1, keepdim=True)], 1)
 
 
 def numbers(values, size, scale, names, guided=True, follows=True):
@@ -44,7 +44,7 @@ def numbers(values, size, scale, names, guided=True, follows=True):
             "cosine_to_last": cosines[:, 1, 2] if guided and follows else None,
             "parallel_share": abs(cosines[:, 1, 0]) if guided else None,
             "std_ratio": deviations[:, 3] / deviations[:, 0],
-            "beyond_share": values[:, -1],
+            "beyond_share": values[:, -1] / size,
         }
         added = {CFG: abs(scale - 1) * shares[:, 1], **dict(zip(names, shares.T[4:]))}
         along = {"cond": along[:, 0], CFG: (scale - 1) * along[:, 1], **dict(zip(names, along.T[4:]))}

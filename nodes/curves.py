@@ -1,4 +1,4 @@
-"""A picture of what a probe saw: three boxes of curves over the steps, one below the other, on a light ground.
+"""A picture of what a probe saw: boxes of curves over the steps, one below the other, on a light ground.
 
 It is looked at on a node, at a third of its size, so its letters are as large as those of the preview (plot.py).
 """
@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from .plot import SHARP, SMALL, WIDTH, columns, round_values, wrapped
 
-LEFT, RIGHT, BOX, LINE, GAP = 124, 28, 250, 46, 34  # pixels: around the boxes; their height; of a line of text; between
+LEFT, RIGHT, BOX, LINE, GAP = 140, 28, 220, 46, 30  # pixels: around the boxes; their height; of a line of text; between
 BACK, PANEL, GRID, TEXT, DIM = "#f6f6f4", "#ffffff", "#dcdcd8", "#16181d", "#5b6270"
 COLORS = ("#1460aa", "#c2410c", "#2f7d32", "#8b2fa8", "#a16a00", "#0f7c86", "#c2185b", "#4b5563")
 FEW = 40  # evaluations, up to which each has a dot
@@ -25,11 +25,12 @@ class Box(NamedTuple):
 
 def boxes(stream):
     """What is drawn of a stream; lines that are 0 throughout are left out."""
-    added = {name: values for name, values in stream["added"].items() if any(values)}
+    added, along = ({name: values for name, values in stream[part].items() if any(values)} for part in ("added", "along"))
     return [
         Box("direction of guidance", {"length (cond's = 1)": stream["direction"], "cosine to cond": stream["cosine_to_cond"],
                                       "cosine to the last one": stream["cosine_to_last"]}),
-        Box("added, as a share of the answer", added),
+        Box("added: length, as a share of the answer's", added),
+        Box("of it along the answer (they add up to 1)", along),
         Box("answer", {"deviation (cond's = 1)": stream["std_ratio"], "share beyond cond's 99.9%": stream["beyond_share"]}),
     ]
 
@@ -49,7 +50,8 @@ def curves(record, stream):
 
 def legend(labels, font):
     """Rows of (label, color, where it starts)."""
-    rows, x = [[]], LEFT
+    rows: list[list[tuple]] = [[]]
+    x = LEFT
     for label, color in zip(labels, COLORS * ceil(len(labels) / len(COLORS))):
         width = font.getlength(label) / SHARP + 64
         if rows[-1] and x + width > WIDTH:
@@ -92,7 +94,8 @@ class Sheet:
         def y_of(value):
             return top + (high + pad - value) / (high - low + 2 * pad) * BOX
 
-        self.draw.rectangle((LEFT * SHARP, top * SHARP, (WIDTH - RIGHT) * SHARP, (top + BOX) * SHARP), fill=PANEL, outline=GRID)
+        corners = LEFT, top, WIDTH - RIGHT, top + BOX
+        self.draw.rectangle(tuple(SHARP * corner for corner in corners), fill=PANEL, outline=GRID)
         for value in round_values(low, high):
             self.line([(LEFT, y_of(value)), (WIDTH - RIGHT, y_of(value))], DIM if value == 0 else GRID, 2)
             self.write(LEFT - 12, y_of(value), f"{value:g}", DIM, "rm")
@@ -123,5 +126,5 @@ class Sheet:
                 x = min(self.x(self.steps[i]), WIDTH - 12 - self.font.getlength(text) / SHARP / 2)
                 self.write(x, y, text, TEXT if row == 0 else DIM, "mm")
         took = sum(record["ms"]) / len(record["ms"])
-        text = (f"{len(self.steps)} evaluations, {sum(record['rows'])} rows in {sum(record['calls'])} calls, {took:.3g} ms each")
+        text = f"{len(self.steps)} evaluations, {sum(record['rows'])} rows in {sum(record['calls'])} calls, {took:,.0f} ms each"
         self.write(24, top + 4 * LINE, wrapped(self.draw, text, self.font, (WIDTH - 48) * SHARP, 1)[0])

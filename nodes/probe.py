@@ -20,9 +20,10 @@ class ProbeNode(io.ComfyNode):
             node_id="GuidanceProbe",
             display_name="Guidance probe",
             category="guidance/measure",
-            description="Shows what guidance does, while it does it: how long its direction is and where it points, and how much of "
-                        "the answer comes from CFG and from each node before the probe. It changes no picture and costs no row.",
-            search_aliases=["guidance strength", "measure guidance", "analyse", "analyze", "debug cfg", "inspect", "trace", "curves"],
+            description="Shows what guidance does while it does it: how long its direction is and where it points, and how "
+                        "much of the answer comes from CFG and from each node before the probe. It changes no picture and "
+                        "costs no row.",
+            search_aliases=["guidance strength", "measure guidance", "analyse", "analyze", "debug cfg", "inspect", "curves"],
             inputs=[io.Model.Input("model")],
             outputs=[io.Model.Output(), ProbeType.Output(display_name="probe")],
             hidden=[io.Hidden.unique_id],
@@ -55,10 +56,10 @@ class ProbePlot(io.ComfyNode):
 
     @classmethod
     def execute(cls, probe, latent):
-        record = getattr(probe, "record", None)
-        if record is None or not record["step"]:
-            raise ValueError("probe has recorded nothing, because no sampler has run with its model yet; it has to be the probe of "
-                             "the model that made the latent.")
+        record = probe.seen and probe.seen.record()
+        if not record or not record["step"]:
+            raise ValueError("probe has recorded nothing, because no sampler has run with its model yet; it has to be the "
+                             "probe of the model that made the latent.")
         pictures = [curves(record, stream) for stream in range(len(record["streams"]))]
         images = torch.from_numpy(np.stack([np.asarray(picture) for picture in pictures]).astype(np.float32) / 255)
         numbers = json.dumps(record, allow_nan=False)

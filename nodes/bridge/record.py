@@ -7,9 +7,11 @@ has nothing left to do then; it gets guidance.probe {steps, nodes: {id: {first, 
 """
 
 from collections import Counter
+from collections.abc import Callable
 from functools import partial
 from math import isfinite
 from time import perf_counter
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -19,12 +21,33 @@ from ...guidance.measures import CFG, OTHERS, numbers, taken
 from .page import harmless, page
 from .report import short
 
+FACTS = ("step", "sigma", "rows", "calls", "ms")
+
+
+class Seen(NamedTuple):
+    """What one probe saw of a run, as it was read. facts: of each evaluation, what is the same for all streams.
+    streams: of each, for each evaluation (what was read, what makes numbers by name of it). parts: those that are told of
+    even where they are 0. percent: from sigma."""
+
+    facts: list[dict]
+    streams: list[list[tuple]]
+    parts: list[str]
+    percent: Callable[[float], float]
+
+    def record(self):
+        """Lists by name, with a number for each evaluation, None where there is none. It takes a while, so it is not made
+        during the run."""
+        count = min(len(views) for views in self.streams)  # an interrupt may have left one half seen
+        shared = {name: [finite(fact[name]) for fact in self.facts[:count]] for name in FACTS}
+        percent = [None if sigma is None else self.percent(sigma) for sigma in shared["sigma"]]
+        return {**shared, "percent": percent, "streams": [
+            columns([tell(values) for values, tell in views[:count]], self.parts) for views in self.streams]}
+
 
 class Probe:
-    """The last run of a model with this probe on its wire. record: lists of numbers by name, as `Record.table` makes
-    them; None before the first run has ended."""
+    """Where a probe keeps what it saw of the last run of its model. The next run replaces it."""
 
-    record: dict | None = None
+    seen: Seen | None = None
 
 
 class Made:
@@ -47,18 +70,19 @@ class Record:
         self.run, self.probes = run, [i for i, link in enumerate(run.links) if link.probe is not None]
         self.names = numbered(short(link.name) for link in run.links)
         self.evaluations: list[dict] = []  # what is the same for all streams and probes
-        self.seen = {i: [[] for _ in run.shapes] for i in self.probes}  # by probe, for each stream: numbers by name
+        # By probe, for each stream, of each evaluation: what was read, and what makes numbers by name of it.
+        self.seen: dict[int, list[list[tuple]]] = {i: [[] for _ in run.shapes] for i in self.probes}
         self.unread = []  # (what is still on the device, what makes numbers of it, the list that they go into)
         self.made: list[Made] = []  # of the evaluation under way, for each stream
         self.views = 0  # of it, that are still to come
         self.before: list[torch.Tensor | None] = [None] * len(run.shapes)  # the directions of the evaluation before
         self.left: list[torch.Tensor] = []  # the answers as our own links have left them
-        self.began = self.now = None
+        self.now: dict = {}
+        self.began = 0, 0, 0.0  # rows and calls of the run so far, and the time
         self.tell, self.told = page(), 0
-
-    def step(self, i, stream):
-        """The Step of a probe, which changes nothing."""
-        return Step(apply=partial(self.view, i, stream))
+        for stream, steps in enumerate(run.streams):
+            for i in self.probes:
+                steps[i] = Step(apply=partial(self.view, i, stream))
 
     # ------------------------------------------------------------------------------------------------ an evaluation
 
@@ -68,14 +92,13 @@ class Record:
         if self.evaluations and int(moment.step) != int(self.evaluations[-1]["step"]):
             self.show()
         report = self.run.report
-        self.now = {"step": moment.step, "sigma": moment.sigma, "percent": moment.percent}
+        self.now = {"step": moment.step, "sigma": moment.sigma}
         self.began = report.rows, report.calls, perf_counter()
 
     def ended(self):
         """The evaluation under way is over: what it took."""
-        if self.now is not None:
-            (rows, calls, start), report = self.began, self.run.report
-            self.now.update(rows=report.rows - rows, calls=report.calls - calls, ms=1000 * (perf_counter() - start))
+        (rows, calls, start), report = self.began, self.run.report
+        self.now.update(rows=report.rows - rows, calls=report.calls - calls, ms=1000 * (perf_counter() - start))
 
     def started(self, states, guided):
         """The predictions are there, and no link has edited them. guided: whether uncond is one of them."""
@@ -117,22 +140,22 @@ class Record:
         if self.unread:
             flat, start = np.array(torch.cat([values.flatten() for values, _, _ in self.unread]).tolist()), 0
             for values, tell, into in self.unread:
-                into.append(tell(flat[start:start + values.numel()].reshape(values.shape)))
+                into.append((flat[start:start + values.numel()].reshape(values.shape), tell))
                 start += values.numel()
             self.unread = []
 
     @harmless
     def show(self):
         """Tell the page what it has not heard yet."""
-        nodes = [(self.run.links[i].node_id, self.seen[i][0]) for i in self.probes if self.run.links[i].node_id is not None]
+        nodes = {self.run.links[i].node_id: self.seen[i][0] for i in self.probes if self.run.links[i].node_id is not None}
         if self.tell is None or not nodes:
             return
         self.read()
-        steps = [finite(facts["step"]) for facts in self.evaluations]
+        steps, first = [facts["step"] for facts in self.evaluations[self.told:]], self.told
+        self.told += len(steps)
         self.tell("guidance.probe", {"steps": len(self.run.timeline.sigmas) - 1, "nodes": {
-            id: {"first": self.told, "rows": [{"step": step, **row} for step, row in zip(steps, rows)][self.told:]}
-            for id, rows in nodes}})
-        self.told = len(steps)
+            id: {"first": first, "rows": [{"step": step, **tell(values)} for step, (values, tell) in zip(steps, views[first:])]}
+            for id, views in nodes.items()}})
 
     @harmless
     def finish(self):
@@ -140,16 +163,8 @@ class Record:
         self.ended()
         self.show()
         for i in self.probes:
-            self.run.links[i].probe.record = self.table(i)
-
-    def table(self, i):
-        """What a probe saw, as lists with a number for each evaluation, None where there is none."""
-        streams = self.seen[i]
-        count = min(len(rows) for rows in streams)
-        facts = self.evaluations[:count]
-        names = [CFG, *(self.names[link] for link in self.editors(i))]
-        return {name: [finite(fact[name]) for fact in facts] for name in ("step", "sigma", "percent", "rows", "calls", "ms")} | {
-            "streams": [columns(rows[:count], names) for rows in streams]}
+            parts = [CFG, *(self.names[link] for link in self.editors(i))]
+            self.run.links[i].probe.seen = Seen(self.evaluations, self.seen[i], parts, self.run.timeline.percent)
 
     def editors(self, i):
         """The links that edit the answer that a probe sees: what guidance starts from is chosen by the whole wire."""
@@ -159,8 +174,8 @@ class Record:
 
 
 def columns(rows, names):
-    """One list for each name, of what each row has under it. names: of the parts that are told of even if they are 0."""
-    made = {name: [row[name] for row in rows] for name in rows[0] if name not in ("added", "along")} if rows else {}
+    """One list for each name, of what each row has under it. names: of the parts that are told of even where they are 0."""
+    made: dict = {name: [row[name] for row in rows] for name in rows[0] if name not in ("added", "along")} if rows else {}
     others = [OTHERS] if any(row["added"].get(OTHERS) != 0 for row in rows if OTHERS in row["added"]) else []
     for part, first in (("added", []), ("along", ["cond"])):
         made[part] = {name: [row[part].get(name, 0.0) for row in rows] for name in (*first, *names, *others)}

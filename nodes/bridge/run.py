@@ -26,9 +26,9 @@ class Run:
 
     def __init__(self, guider, links, stretches, sampler, sigmas, shapes):
         self.guider, self.links, self.shapes = guider, links, shapes
-        self.record = Record(self) if any(link.probe is not None for link in links) else None
         # Packed latents (video with audio) are guided stream by stream, so each has steps of its own.
-        self.streams = [[self.step(i, stream) for i in range(len(links))] for stream in range(len(shapes))]
+        self.streams = [[link.recipe() for link in links] for _ in shapes]
+        self.record = Record(self) if any(link.probe is not None for link in links) else None
         # What there is to do with an answer, in all and in each stretch: (which link, of which stream, its function).
         self.grounds = self.edits("grounds", range(len(links)))
         ends = [stretch.first for stretch in stretches[1:]] + [len(links)]
@@ -67,9 +67,6 @@ class Run:
         self.retold = lru_cache(None)(retold_of(sampling))
         self.scales = read_scales(guider, len(shapes), 0, self.say_once)  # the guider's own, at the last evaluation
         self.page, self.report = Page(self), Report(self)
-
-    def step(self, i, stream):
-        return self.links[i].recipe() if self.links[i].probe is None else self.record.step(i, stream)
 
     def edits(self, part, links):
         return [(i, stream, edit) for i in links for stream, steps in enumerate(self.streams)
