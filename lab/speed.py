@@ -14,8 +14,11 @@ from ..guidance.core import UNCOND, Step, Timeline, chain, guide
 from ..nodes.bridge.blocks import anatomy_of
 from ..nodes.bridge.hooks import attach
 from ..nodes.demo.model import load
+from ..nodes.direction import APG
 from ..nodes.perturbed import PAG
+from ..nodes.probe import ProbeNode
 from .bench import extra_memory
+from .order import wired
 
 STEPS, CFG = 20, 5.0
 LAYERS = ["middle.0.0"]
@@ -54,6 +57,10 @@ def speed(repeats=15):
     a, b = paired(sampler(attach(model, "nothing", Step), clip, 1), sampler(model, clip, 1), 4 * repeats)
     more = statistics.median(x - y for x, y in zip(a, b)) / STEPS
     print(f"a neutral chain: {1e6 * more:.0f} microseconds per step, of {1e6 * statistics.median(b) / STEPS:.0f}")
+    chained = wired(model, PAG, APG)
+    a, b = paired(sampler(ProbeNode.execute(chained).result[0], clip, 1), sampler(chained, clip, 1), 4 * repeats)
+    more, step = statistics.median(x - y for x, y in zip(a, b)) / STEPS, statistics.median(b) / STEPS
+    print(f"a probe behind PAG and APG: {1e6 * more:.0f} microseconds per step, {more / step:.1%} of {1e6 * step:.0f}")
     print(f"self-attention layers of the bundled model: {', '.join(anatomy_of(model.model.diffusion_model).layers)}")
     memory()
 

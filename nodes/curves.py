@@ -17,7 +17,7 @@ FEW = 40  # evaluations, up to which each has a dot
 
 
 class Box(NamedTuple):
-    """lines: by label, a number for each evaluation, None where there is none."""
+    """lines: by label, a number for each step, None where there is none."""
 
     title: str
     lines: dict
@@ -37,14 +37,21 @@ def boxes(stream):
 
 def curves(record, stream):
     """The picture of one stream. record: as a probe keeps it."""
-    shown, font = boxes(record["streams"][stream]), ImageFont.load_default(SMALL * SHARP)
+    seen, count = record["streams"][stream], len(record["step"])
+    took = sum(record["ms"]) / count
+    return picture(boxes(seen), record["step"], {"sigma": record["sigma"], "cfg": seen["scale"]}, (
+        f"{count} evaluations, {sum(record['rows'])} rows in {sum(record['calls'])} calls, {took:,.0f} ms each"))
+
+
+def picture(shown, steps, facts, caption):
+    """shown: Boxes, over these steps. facts: by name, what is written below some of the steps."""
+    font = ImageFont.load_default(SMALL * SHARP)
     legends = [legend(box.lines, font) for box in shown]
-    height = sum(LINE * (1 + len(rows)) + BOX + GAP for rows in legends) + 5 * LINE + 20
-    sheet = Sheet(height, record["step"], font)
-    top = 14
+    height = sum(LINE * (1 + len(rows)) + BOX + GAP for rows in legends) + LINE * (2 + len(facts)) + 20
+    sheet, top = Sheet(height, steps, font), 14
     for box, rows in zip(shown, legends):
         top = sheet.panel(box, rows, top) + GAP
-    sheet.footer(record, record["streams"][stream]["scale"], top - GAP)
+    sheet.footer({"step": steps, **facts}, caption, top - GAP)
     return sheet.image.resize((WIDTH, height), Image.Resampling.LANCZOS)
 
 
@@ -116,15 +123,14 @@ class Sheet:
                 (x, y), r = point, 7
                 self.draw.ellipse(((x - r) * SHARP, (y - r) * SHARP, (x + r) * SHARP, (y + r) * SHARP), fill=color)
 
-    def footer(self, record, scales, top):
-        """Under the last box: step, noise level and scale of some evaluations, and what all of them took."""
-        for row, (name, values) in enumerate((("step", self.steps), ("sigma", record["sigma"]), ("cfg", scales))):
+    def footer(self, facts, caption, top):
+        """Under the last box: what is known of some of the steps, and a line of text."""
+        for row, (name, values) in enumerate(facts.items()):
             y = top + (row + 0.7) * LINE
             self.write(24, y, name, DIM)
             for i in columns(len(self.steps)):
                 text = "-" if values[i] is None else f"{values[i]:.3g}"
                 x = min(self.x(self.steps[i]), WIDTH - 12 - self.font.getlength(text) / SHARP / 2)
                 self.write(x, y, text, TEXT if row == 0 else DIM, "mm")
-        took = sum(record["ms"]) / len(record["ms"])
-        text = f"{len(self.steps)} evaluations, {sum(record['rows'])} rows in {sum(record['calls'])} calls, {took:,.0f} ms each"
-        self.write(24, top + 4 * LINE, wrapped(self.draw, text, self.font, (WIDTH - 48) * SHARP, 1)[0])
+        y = top + (len(facts) + 1) * LINE
+        self.write(24, y, wrapped(self.draw, caption, self.font, (WIDTH - 48) * SHARP, 1)[0])

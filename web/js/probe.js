@@ -7,8 +7,8 @@ import { find, place } from "./places.js"
 import { PALETTE, Plot, element, style } from "./plot.js"
 import { after } from "./used.js"
 
-const SIZES = { GuidanceProbe: [340, 480], GuidanceProbePlot: [360, 760] } // of new nodes
-const HEIGHT = 360 // that the curves need
+const SIZES = { GuidanceProbe: [340, 520], GuidanceProbePlot: [360, 760] } // of new nodes
+const HEIGHT = 370 // that the curves need
 const HUES = [210, 25, 130, 290, 48, 185, 330, 0]
 const DRAWN = { // by title, from a row to numbers by label
   "direction of guidance": row => ({ "length (cond's = 1)": row.direction, "cosine to cond": row.cosine_to_cond, "cosine to the last one": row.cosine_to_last }),
@@ -16,10 +16,10 @@ const DRAWN = { // by title, from a row to numbers by label
 }
 const STYLE = `
 .guidance-probe { ${PALETTE} display: flex; flex-direction: column; width: 100%; height: 100%; font: 11px/14px system-ui, sans-serif; pointer-events: none; }
-.guidance-probe svg { flex: 1 1 0; min-height: 0; width: 100%; }
+.guidance-probe svg { flex: 1 0 150px; min-height: 150px; width: 100%; }
 .guidance-probe div { display: flex; flex-wrap: wrap; gap: 0 10px; padding: 2px 8px 4px; min-height: 14px; }
-.guidance-probe .curve { stroke: var(--line); }
-.guidance-probe .applied { stroke: none; fill: var(--line); }
+.guidance-probe .guidance-plot .curve { stroke: var(--line); }
+.guidance-probe .guidance-plot .applied { stroke: none; fill: var(--line); opacity: 1; }
 .guidance-probe span { color: var(--line); }
 `
 const boxes = new WeakMap() // node -> what draws on it
