@@ -1,6 +1,6 @@
 """An evaluation in numbers: lengths, angles and shares, all from the inner products of the vectors that it is made of."""
 
-from math import ceil, isfinite
+from math import isfinite
 
 import numpy as np
 import torch
@@ -17,9 +17,9 @@ def taken(cond, direction, before, answer, parts):
     """
     vectors = torch.stack([vector.flatten(1) for vector in (cond, direction, before, answer, *parts)], 1)
     sizes = vectors[:, 0:4:3].abs()  # of the values of cond and of the answer
-    most = ceil((1 - QUANTILE) * vectors.shape[2])
+    most = max(round((1 - QUANTILE) * vectors.shape[2]), 1)
     beyond = sizes[:, 1] > sizes[:, 0].topk(most, 1, sorted=True).values[:, -1:]
-    return torch.cat([(vectors @ vectors.mT).flatten(1), vectors.sum(2), beyond.sum(1, keepdim=True)], 1)
+    return torch.cat([(vectors @ vectors.mT).flatten(1), vectors.sum(2), beyond.float().sum(1, keepdim=True)], 1)
 
 
 def numbers(values, size, scale, names, guided=True, follows=True):
@@ -44,7 +44,7 @@ def numbers(values, size, scale, names, guided=True, follows=True):
             "cosine_to_last": cosines[:, 1, 2] if guided and follows else None,
             "parallel_share": abs(cosines[:, 1, 0]) if guided else None,
             "std_ratio": deviations[:, 3] / deviations[:, 0],
-            "beyond_share": values[:, -1] / size,
+            "beyond_share": np.where(np.isfinite(lengths[:, 3]), values[:, -1] / size, np.nan),
         }
         added = {CFG: abs(scale - 1) * shares[:, 1], **dict(zip(names, shares.T[4:]))}
         along = {"cond": along[:, 0], CFG: (scale - 1) * along[:, 1], **dict(zip(names, along.T[4:]))}

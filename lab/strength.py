@@ -38,7 +38,7 @@ def report(path):
     sigmas, shown = records[SCALES[0]]["sigma"], []
     for title, read in MEASURES.items():
         lines = {f"cfg {scale:g}": read(found["streams"][0]) for scale, found in records.items()}
-        shown.append(Box(title, {name: values for name, values in lines.items() if any(values)}))
+        shown.append(Box(title, dict(list(lines.items())[1:])))  # at cfg 1 nothing is guided
         print(f"\n{title}\n\n| step | sigma | {' | '.join(lines)} |\n|{'---|' * (2 + len(lines))}")
         for i in SHOWN:
             cells = ["-" if values[i] is None else f"{values[i]:.2f}" for values in lines.values()]

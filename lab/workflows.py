@@ -368,7 +368,8 @@ Here APG takes back much of what CFG adds at the start. Bypass it and run again,
 def files():
     """{file name: text} of all example workflows."""
     known = {**classes(), "PatchModelAddDownscale": PatchModelAddDownscale}
-    return {**{f"{name}.json": strategies(name, known) for name in THEMES}, "schedules.json": schedules(known), "measured.json": measured(known)}
+    return {**{f"{name}.json": strategies(name, known) for name in THEMES}, "schedules.json": schedules(known),
+            "measured.json": measured(known)}
 
 
 def write():

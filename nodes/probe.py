@@ -33,7 +33,7 @@ class ProbeNode(io.ComfyNode):
     def execute(cls, model):
         probe = Probe()
         node_id = getattr(cls.hidden, "unique_id", None)
-        return io.NodeOutput(attach(model, "Guidance probe", Step, node_id=node_id, probe=probe), probe)
+        return io.NodeOutput(attach(model, "Guidance probe", Step, node_id=node_id, acts_at_1=False, probe=probe), probe)
 
 
 class ProbePlot(io.ComfyNode):
@@ -56,7 +56,8 @@ class ProbePlot(io.ComfyNode):
 
     @classmethod
     def execute(cls, probe, latent):
-        record = probe.seen and probe.seen.record()
+        seen = getattr(probe, "seen", None)
+        record = seen and seen.record()
         if not record or not record["step"]:
             raise ValueError("probe has recorded nothing, because no sampler has run with its model yet; it has to be the "
                              "probe of the model that made the latent.")

@@ -227,6 +227,7 @@ def test_what_is_no_number_is_null(how):
     images, text = ProbePlot.execute(probe, out).result
     record = json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} in the JSON"))
     assert len(record["ms"]) == STEPS and images.shape[0] == 1 and images.isfinite().all()
+    assert record["streams"][0]["beyond_share"].count(None) == (STEPS if out["samples"].isnan().any() else 0)
 
 
 def test_each_stream_of_a_packed_latent_is_recorded_at_its_scale(views):
@@ -293,12 +294,13 @@ def test_the_plot_and_the_history_have_it_all():
 
 
 def test_a_probe_that_saw_nothing_is_told_in_one_sentence():
-    with pytest.raises(ValueError, match=r"^probe has recorded nothing, .+[^.]\.$"):
-        ProbePlot.execute(probed(MODEL)[1], {"samples": None})
+    for probe in (probed(MODEL)[1], "a text", None):
+        with pytest.raises(ValueError, match=r"^probe has recorded nothing, .+[^.]\.$"):
+            ProbePlot.execute(probe, {"samples": None})
 
 
-def test_the_run_says_how_much_was_recorded_and_calls_no_probe_idle(caplog):
+def test_a_probe_is_not_called_idle_nor_taken_for_something_that_acts(caplog):
     caplog.set_level(logging.INFO, "comfyui-guidance")
-    counter = Counter(probed(wired(MODEL, "APG"))[0])
+    counter = Counter(wired(probed(MODEL)[0], "Rescale"))
     sample(counter.model, cfg=1.0)
-    assert caplog.text.count("Idle at cfg 1: APG;") == 2 and counter.rows == STEPS
+    assert caplog.text.count("Idle at cfg 1: CFG rescale;") == 2 and counter.rows == STEPS

@@ -43,5 +43,9 @@ def test_the_curves_grow_while_the_run_goes_on(page):
         page.mouse.move(700, 850)
         page.wait_for_timeout(500)
         page.screenshot(path=Path(folder, f"probe-{page.renderer}.png"))
+    box = page.locator(".guidance-probe svg").first.bounding_box()
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    page.mouse.wheel(0, 240)  # as everywhere else on the canvas
+    page.wait_for_function("() => app.canvas.ds.scale < 0.99")
     assert page.errors == []
     assert page.evaluate("() => app.graph._nodes.find(node => node.comfyClass === 'GuidanceProbe').serialize().widgets_values ?? []") == []
