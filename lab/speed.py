@@ -57,7 +57,7 @@ def speed(repeats=15):
     a, b = paired(sampler(attach(model, "nothing", Step), clip, 1), sampler(model, clip, 1), 4 * repeats)
     more = statistics.median(x - y for x, y in zip(a, b)) / STEPS
     print(f"a neutral chain: {1e6 * more:.0f} microseconds per step, of {1e6 * statistics.median(b) / STEPS:.0f}")
-    probe(model, clip, 4 * repeats)
+    probe(model, clip, 2 * repeats)
     print(f"self-attention layers of the bundled model: {', '.join(anatomy_of(model.model.diffusion_model).layers)}")
     memory()
 
@@ -65,10 +65,12 @@ def speed(repeats=15):
 def probe(model, clip, repeats):
     """In time on the processor: what a probe takes is less than what other programs make a run vary by."""
     chained = wired(model, PAG, APG)
-    probed, plain = sampler(ProbeNode.execute(chained).result[0], clip, 1), sampler(chained, clip, 1)
-    a, b = paired(probed, plain, repeats, time.process_time)
-    more, step = statistics.median(x - y for x, y in zip(a, b)) / STEPS, statistics.median(b) / STEPS
-    print(f"a probe behind PAG and APG: {1e6 * more:.0f} microseconds per step, {more / step:.1%} of {1e6 * step:.0f}")
+    probed = ProbeNode.execute(chained).result[0]
+    for batch in (1, 4):
+        a, b = paired(sampler(probed, clip, batch), sampler(chained, clip, batch), repeats, time.process_time)
+        more, step = statistics.median(x - y for x, y in zip(a, b)) / STEPS, statistics.median(b) / STEPS
+        print(f"a probe behind PAG and APG at batch {batch}: {1e6 * more:.0f} microseconds per step, {more / step:.1%} of "
+              f"{1e6 * step:.0f}")
 
 
 CHAINS = {

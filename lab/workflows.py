@@ -351,7 +351,7 @@ Its numbers are JSON.
 Here APG takes back much of what CFG adds at the start. Bypass it and run again, or move the probe before it.""")
     shared, left = setup(canvas, 520), 300 + 3 * GAP
     first = len(canvas.nodes)
-    cfg = canvas.add("GuidanceCFG", (left, 0), {"model": shared["model"]}, {"scale": "8"})
+    cfg = canvas.add("GuidanceCFG", (left, 0), {"model": shared["model"]}, {"scale": "0:8, 1:3"})
     pag = canvas.add("GuidancePAG", (left, 260), {"model": (cfg, 0)}, {"scale": 1.0})
     apg = canvas.add("GuidanceAPG", (left, 560), {"model": (pag, 0)})
     probe = canvas.add("GuidanceProbe", (left + 300 + GAP, 0), {"model": (apg, 0)}, width=340, height=520)

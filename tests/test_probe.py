@@ -108,7 +108,7 @@ def test_the_numbers_are_what_they_are_called():
     cond, uncond, before, term = (torch.randn(3, 4, 25, 40) + 0.1 for _ in range(4))
     direction = cond - uncond
     answer = cond + 4 * direction + term
-    found = numbers(taken(cond, direction, before, answer, [term]).double().numpy(), 4000, 5.0, ["PAG"])
+    found = numbers(*(values.numpy() for values in taken(cond, direction, before, answer, [term])), 4000, 5.0, ["PAG"])
     norm, cosine = ops.norm, lambda a, b: ops.dot(a, b) / (ops.norm(a) * ops.norm(b))
     beyond = answer.abs().flatten(1) > cond.abs().flatten(1).sort().values[:, round(4000 * QUANTILE), None]
     right = {

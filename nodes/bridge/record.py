@@ -41,7 +41,7 @@ class Seen(NamedTuple):
         shared = {name: [finite(fact[name]) for fact in self.facts[:count]] for name in FACTS}
         percent = [None if sigma is None else self.percent(sigma) for sigma in shared["sigma"]]
         return {**shared, "percent": percent, "streams": [
-            columns([tell(values) for values, tell in views[:count]], self.parts) for views in self.streams]}
+            columns([tell(*values) for values, tell in views[:count]], self.parts) for views in self.streams]}
 
 
 class Probe:
@@ -80,6 +80,7 @@ class Record:
         self.now: dict = {}
         self.began = 0, 0, 0.0  # rows and calls of the run so far, and the time
         self.tell, self.told = page(), 0
+        # In the chain a probe is a step that looks, and changes nothing.
         for stream, steps in enumerate(run.streams):
             for i in self.probes:
                 steps[i] = Step(apply=partial(self.view, i, stream))
@@ -137,12 +138,15 @@ class Record:
 
     def read(self):
         """Read what is still on the device, all at once."""
-        if self.unread:
-            flat, start = np.array(torch.cat([values.flatten() for values, _, _ in self.unread]).tolist()), 0
-            for values, tell, into in self.unread:
-                into.append((flat[start:start + values.numel()].reshape(values.shape), tell))
-                start += values.numel()
-            self.unread = []
+        tensors = [tensor.flatten() for values, _, _ in self.unread for tensor in values]
+        flat, start = np.array(torch.cat(tensors).tolist()) if tensors else None, 0
+        for values, tell, into in self.unread:
+            read = []
+            for tensor in values:
+                read.append(flat[start:start + tensor.numel()].reshape(tensor.shape))
+                start += tensor.numel()
+            into.append((read, tell))
+        self.unread = []
 
     @harmless
     def show(self):
@@ -154,7 +158,7 @@ class Record:
         steps, first = [facts["step"] for facts in self.evaluations[self.told:]], self.told
         self.told += len(steps)
         self.tell("guidance.probe", {"steps": len(self.run.timeline.sigmas) - 1, "nodes": {
-            id: {"first": first, "rows": [{"step": step, **tell(values)} for step, (values, tell) in zip(steps, views[first:])]}
+            id: {"first": first, "rows": [{"step": step, **tell(*values)} for step, (values, tell) in zip(steps, views[first:])]}
             for id, views in nodes.items()}})
 
     @harmless

@@ -5,6 +5,7 @@ import { app } from "../../../scripts/app.js"
 import { axisView, rangeOf } from "./curve.js"
 import { find, place } from "./places.js"
 import { PALETTE, Plot, element, style } from "./plot.js"
+import { forwardToCanvas } from "./schedule.js"
 import { after } from "./used.js"
 
 const SIZES = { GuidanceProbe: [340, 520], GuidanceProbePlot: [360, 760] } // of new nodes
@@ -15,7 +16,7 @@ const DRAWN = { // by title, from a row to numbers by label
   "added, as a share of the answer": row => row.added,
 }
 const STYLE = `
-.guidance-probe { ${PALETTE} display: flex; flex-direction: column; width: 100%; height: 100%; font: 11px/14px system-ui, sans-serif; pointer-events: none; }
+.guidance-probe { ${PALETTE} display: flex; flex-direction: column; width: 100%; height: 100%; font: 11px/14px system-ui, sans-serif; }
 .guidance-probe svg { flex: 1 0 150px; min-height: 150px; width: 100%; }
 .guidance-probe div { display: flex; flex-wrap: wrap; gap: 0 10px; padding: 2px 8px 4px; min-height: 14px; }
 .guidance-probe .guidance-plot .curve { stroke: var(--line); }
@@ -38,6 +39,7 @@ function attach(node) {
     serialize: false, hideInPanel: true, socketless: true, hideOnZoom: false, getMinHeight: () => HEIGHT,
   })
   widget.serialize = false
+  forwardToCanvas(root)
   for (const event of ["onAdded", "onConfigure"]) after(node, event, draw) // its place is known from then on
   after(node, "onRemoved", () => resized.disconnect())
 }
