@@ -301,6 +301,7 @@ def test_a_probe_that_saw_nothing_is_told_in_one_sentence():
 
 def test_a_probe_is_not_called_idle_nor_taken_for_something_that_acts(caplog):
     caplog.set_level(logging.INFO, "comfyui-guidance")
-    counter = Counter(wired(probed(MODEL)[0], "Rescale"))
+    counter = Counter(wired(probed(MODEL)[0], "Rescale", "APG"))
     sample(counter.model, cfg=1.0)
-    assert caplog.text.count("Idle at cfg 1: CFG rescale;") == 2 and counter.rows == STEPS
+    before = next(record.message for record in caplog.records if "planned" in record.message)
+    assert "Idle at cfg 1: CFG rescale, APG;" in before and counter.rows == STEPS

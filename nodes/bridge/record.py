@@ -138,8 +138,10 @@ class Record:
 
     def read(self):
         """Read what is still on the device, all at once."""
+        if not self.unread:
+            return
         tensors = [tensor.flatten() for values, _, _ in self.unread for tensor in values]
-        flat, start = np.array(torch.cat(tensors).tolist()) if tensors else None, 0
+        flat, start = np.array(torch.cat(tensors).tolist()), 0
         for values, tell, into in self.unread:
             read = []
             for tensor in values:
