@@ -160,7 +160,7 @@ class Record:
         steps, first = [facts["step"] for facts in self.evaluations[self.told:]], self.told
         self.told += len(steps)
         self.tell("guidance.probe", {"steps": len(self.run.timeline.sigmas) - 1, "nodes": {
-            id: {"first": first, "rows": [{"step": step, **tell(*values)} for step, (values, tell) in zip(steps, views[first:])]}
+            id: {"first": first, "rows": [{"step": step, **tell(*read)} for step, (read, tell) in zip(steps, views[first:])]}
             for id, views in nodes.items()}})
 
     @harmless
