@@ -67,6 +67,11 @@ def speed(args):
     speed(args.repeats)
 
 
+def strength(args):
+    from pack.lab.strength import report
+    report(ROOT / "output" / "strength.png")
+
+
 def workflows(args):
     from pack.lab.workflows import write
     write()
@@ -110,6 +115,8 @@ def main():
     command = commands.add_parser("speed", help="time the bridge against ComfyUI's own nodes")
     command.add_argument("--repeats", type=int, default=15)
     command.set_defaults(run=speed)
+    command = commands.add_parser("strength", help="measure how strongly each scale guides, over the steps")
+    command.set_defaults(run=strength)
     command = commands.add_parser("workflows", help="write the example workflows from the menu")
     command.set_defaults(run=workflows)
     args = parser.parse_args()

@@ -125,7 +125,7 @@ def setup(canvas, top, flow=False, batch=4):
 
 
 def sample(canvas, model, at, source, values):
-    """A sampler with its picture. source: from the name of an input, and its number, to its link."""
+    """A sampler with its picture; returns the sampler. source: from the name of an input, and its number, to its link."""
     x, y = at
     links = {name: source(name, i) for i, name in enumerate(("positive", "negative", "latent_image"))}
     values = {"sampler_name": "euler", "scheduler": "normal", **values}
@@ -134,3 +134,4 @@ def sample(canvas, model, at, source, values):
     decode["flags"]["collapsed"] = True
     picture = canvas.add("PreviewImage", (x + 280 + GAP, y), {"images": (decode, 0)}, width=260, height=290)
     picture["outputs"] = []  # later ComfyUIs have one, and the files are the same from all
+    return sampler

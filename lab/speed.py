@@ -14,22 +14,25 @@ from ..guidance.core import UNCOND, Step, Timeline, chain, guide
 from ..nodes.bridge.blocks import anatomy_of
 from ..nodes.bridge.hooks import attach
 from ..nodes.demo.model import load
+from ..nodes.direction import APG
 from ..nodes.perturbed import PAG
+from ..nodes.probe import ProbeNode
 from .bench import extra_memory
+from .order import wired
 
 STEPS, CFG = 20, 5.0
 LAYERS = ["middle.0.0"]
 
 
-def paired(one, other, repeats):
+def paired(one, other, repeats, clock=time.perf_counter):
     """Seconds of two functions, run in turn so that a busy moment of the machine falls on both."""
     seconds = ([], [])
     for i in range(-1, repeats):
         for run, taken in zip((one, other), seconds):
-            start = time.perf_counter()
+            start = clock()
             run()
             if i >= 0:
-                taken.append(time.perf_counter() - start)
+                taken.append(clock() - start)
     return seconds
 
 
@@ -54,8 +57,20 @@ def speed(repeats=15):
     a, b = paired(sampler(attach(model, "nothing", Step), clip, 1), sampler(model, clip, 1), 4 * repeats)
     more = statistics.median(x - y for x, y in zip(a, b)) / STEPS
     print(f"a neutral chain: {1e6 * more:.0f} microseconds per step, of {1e6 * statistics.median(b) / STEPS:.0f}")
+    probe(model, clip, 2 * repeats)
     print(f"self-attention layers of the bundled model: {', '.join(anatomy_of(model.model.diffusion_model).layers)}")
     memory()
+
+
+def probe(model, clip, repeats):
+    """In time on the processor: what a probe takes is less than what other programs make a run vary by."""
+    chained = wired(model, PAG, APG)
+    probed = ProbeNode.execute(chained).result[0]
+    for batch in (1, 4):
+        a, b = paired(sampler(probed, clip, batch), sampler(chained, clip, batch), repeats, time.process_time)
+        more, step = statistics.median(x - y for x, y in zip(a, b)) / STEPS, statistics.median(b) / STEPS
+        print(f"a probe behind PAG and APG at batch {batch}: {1e6 * more:.0f} microseconds per step, {more / step:.1%} of "
+              f"{1e6 * step:.0f}")
 
 
 CHAINS = {

@@ -218,13 +218,41 @@ def preview(canvas, at, model, schedule, off):
     canvas.add("GuidanceSchedulePreview", at, links, {"scheduler": "normal", "off": off}, width=520, height=470)
 
 
+# ---------------------------------------------------------------------------------------------- what is measured
+
+def measured(known):
+    canvas = Canvas(known)
+    canvas.note((0, 0), (300, 360), """\
+# What guidance does, measured
+
+A **probe** on the MODEL wire changes nothing. While the sampler runs it draws how long the direction of guidance is and
+where it points, and how much of each answer comes from CFG and from each node **before** the probe.
+
+**Guidance probe plot** draws all of it when the run is over: wire to it the probe, and the LATENT that the sampler made.
+Its numbers are JSON.
+
+Here APG takes back much of what CFG adds at the start. Bypass it and run again, or move the probe before it.""")
+    shared, left = setup(canvas, 520), 300 + 3 * GAP
+    first = len(canvas.nodes)
+    cfg = canvas.add("GuidanceCFG", (left, 0), {"model": shared["model"]}, {"scale": "0:8, 1:3"})
+    pag = canvas.add("GuidancePAG", (left, 260), {"model": (cfg, 0)}, {"scale": 1.0})
+    apg = canvas.add("GuidanceAPG", (left, 560), {"model": (pag, 0)})
+    probe = canvas.add("GuidanceProbe", (left + 300 + GAP, 0), {"model": (apg, 0)}, width=340, height=520)
+    x = left + 640 + 2 * GAP
+    sampler = sample(canvas, (probe, 0), (x, 0), lambda name, _: shared[name], {"steps": 20, "cfg": 8.0})
+    canvas.add("GuidanceProbePlot", (x + 540 + 2 * GAP, 0), {"probe": (probe, 1), "latent": (sampler, 0)}, width=360,
+               height=760)
+    canvas.group("CFG, PAG and APG, and a probe that sees all three", canvas.nodes[first:])
+    return canvas.text()
+
+
 # ---------------------------------------------------------------------------------------------- all of them
 
 def files():
     """{file name: text} of all example workflows."""
     known = {**classes(), **EXTRAS}
     return {**{f"{name}.json": strategies(name, known) for name in THEMES}, "schedules.json": schedules(known),
-            **sheets.files(known)}
+            "measured.json": measured(known), **sheets.files(known)}
 
 
 def write():

@@ -27,6 +27,7 @@ from .likeness import LikenessNode
 from .other_models import Autoguidance, Classifier
 from .perturbed import ERG, PAG, S2, SEG, SLG, TPG
 from .plan import Plan
+from .probe import ProbeNode, ProbePlot
 from .prompts import CADS, Negative, Null
 from .scale import CFG, FBG, BetaCFG, CFGPlusPlus, Distilled, StreamCFG
 from .schedules import Drawn, Math, Preset, Preview
@@ -42,7 +43,7 @@ STRATEGIES = [
     Autoguidance, SEG, TPG, S2, ERG, PLADIS, Classifier, Null, CADS,
 ]
 NODES = [
-    *STRATEGIES, Drawn, Preset, Math, Preview, Plan, DemoModel, DemoClassifier, LikenessNode,
+    *STRATEGIES, Drawn, Preset, Math, Preview, Plan, ProbeNode, ProbePlot, DemoModel, DemoClassifier, LikenessNode,
     Values, Sweep, CostNode, Grid,
 ]
 

@@ -10,6 +10,7 @@ from ..guidance.schedule import Schedule, ScheduleError, parse, per_step
 
 ScheduleType = io.Custom("GUIDANCE_SCHEDULE")
 ClassifierType = io.Custom("GUIDANCE_CLASSIFIER")
+ProbeType = io.Custom("GUIDANCE_PROBE")
 CurveType = io.Custom("CURVE")  # ComfyUI's own curves, from 0.18 on
 SCHEDULE_TYPES = [ScheduleType, CurveType]
 LONGEST = 60  # characters of a wrong value that a sentence quotes

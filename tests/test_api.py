@@ -182,3 +182,12 @@ def test_a_cached_model_gives_the_same_image_again_and_after_another_size(server
     graph = workflow()
     assert server.run(graph)  # something else in between
     assert image(32, seed=7) == first
+
+
+def test_a_probe_tells_its_numbers_in_the_history(server):
+    graph = workflow("GuidanceProbe")
+    graph["plot"] = {"class_type": "GuidanceProbePlot", "inputs": {"probe": ["ours", 1], "latent": ["sampler", 0]}}
+    outputs = server.run(graph)
+    numbers = json.loads(outputs["plot"]["text"][0])
+    assert numbers["rows"] == [2] * 4 and numbers["streams"][0]["scale"] == [5.0] * 4
+    assert len(outputs["plot"]["images"]) == 1

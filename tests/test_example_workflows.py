@@ -67,8 +67,9 @@ def samplers(workflow):
 def on_the_wire(workflow, sampler):
     """The strategies that a sampler's model has come through."""
     number, ids = workflow[sampler]["inputs"]["model"][0], {cls.node_id for cls in STRATEGIES}
-    while workflow[number]["class_type"] in ids:
-        yield number
+    while workflow[number]["class_type"] in {*ids, "GuidanceProbe"}:
+        if workflow[number]["class_type"] in ids:
+            yield number
         number = workflow[number]["inputs"]["model"][0]
 
 
@@ -97,6 +98,14 @@ def test_every_sampler_runs_and_every_strategy_before_it_changes_its_picture(fil
             workflow[without] = {**workflow[sampler], "inputs": {**inputs, "model": model}}
             other = lab_demo.evaluate(workflow, without, known, results)[0]["samples"]
             assert (picture - other).abs().max() > 0.01, f"{workflow[number]['class_type']} ({number}) changes nothing"
+
+
+def test_the_plot_of_the_probe_runs_and_has_seen_every_step(known):
+    workflow = quick(next(file for file in FILES if file.stem == "measured"), known)
+    (plot,) = (number for number, entry in workflow.items() if entry["class_type"] == "GuidanceProbePlot")
+    picture, numbers = lab_demo.evaluate(workflow, plot, known, {})
+    assert picture.isfinite().all() and len(json.loads(numbers)["step"]) == STEPS
+    assert json.loads(numbers)["streams"][0]["added"].keys() == {"CFG", "PAG", "APG"}
 
 
 def test_every_node_has_a_place_in_an_example_workflow_and_every_strategy_before_a_sampler(known):

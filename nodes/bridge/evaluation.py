@@ -232,13 +232,18 @@ class Evaluation:
             self.moments = self.in_force(args)
             self.check_guided(self.uncond_of(args))
             return denoised
+        record = self.run.record
         if not self.states:
             self.states = self.start(args)
             self.edit_states(self.run.grounds)
         else:  # as other packs have left it
             self.states = [replace(state, denoised=stream.float())
                            for state, stream in zip(self.states, self.streams(denoised))]
+            if record is not None:
+                record.handed_back(self.states)
         self.edit_states(edits)
+        if record is not None:
+            record.handed_out(self.states)
         if self.left_out is not None:
             self.left_out.copy_(self.packed([state.uncond for state in self.states]))
         return self.packed([state.denoised.to(denoised.dtype) for state in self.states])
@@ -250,6 +255,8 @@ class Evaluation:
             after = self.states[stream] = edit(before)
             if after is not before:
                 self.run.report.deeds.applied(i)
+                if self.run.record is not None:
+                    self.run.record.edited(i, stream, before, after)
 
     def start(self, args):
         """The predictions as the States that the chain edits, one for each stream."""
@@ -277,7 +284,16 @@ class Evaluation:
             for moment, stream in zip(self.moments, zip(*map(self.streams, tensors)))
         ]
         self.branches = {}
+        if self.run.record is not None:
+            self.run.record.started(states, self.is_prediction(uncond, args))
         return states
+
+    def is_prediction(self, uncond, args):
+        """Whether this is what the network predicts without the prompt, and not cond in its place."""
+        if uncond is args["cond_denoised"] or self.left_out is not None:
+            return False
+        cond = args.get("empty_cond" if "empty_cond_denoised" in args else "uncond")
+        return self.negative is not None or not cond or active(cond, self.moment.sigma)
 
     def uncond_of(self, args):
         """What the guider guides away from, or None where nobody has computed it."""

@@ -21,6 +21,7 @@ from ...guidance.core import Recipe
 from ...guidance.interval import Window
 from ...guidance.schedule import Schedule
 from .evaluation import RUN
+from .record import Probe
 from .rows import TOLD, told_apart
 from .run import Run
 from .seen import cropping, retold
@@ -50,6 +51,7 @@ class Link(NamedTuple):
     window: Window | None = None  # when it acts, where it is told when
     rehearsal: tuple[Recipe, ...] = ()  # what to plan with instead; see Strategy
     rows: int = 0  # how many it allows a run; 0 is any
+    probe: Probe | None = None  # of a link that changes nothing: where it keeps what it has seen
 
 
 class Stretch:

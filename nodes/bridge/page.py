@@ -1,7 +1,8 @@
 """Tell the page what becomes of its schedules: a marker while a run goes on, and after it the values applied.
 
-Events (report.py has one more): guidance.marker {nodes: {id: value}, sigma, percent, step} at every evaluation, and
-guidance.applied {timeline: [{sigma, percent}, ...], nodes: {id: [{sigma, percent, step, value}, ...]}} at the end of the run.
+Events (report.py and record.py have one more each): guidance.marker {nodes: {id: value}, sigma, percent, step} at every
+evaluation, and guidance.applied {timeline: [{sigma, percent}, ...], nodes: {id: [{sigma, percent, step, value}, ...]}} at the
+end of the run.
 Without a page there is nobody to tell, and nothing is computed. Nothing here ever ends a run.
 """
 
@@ -23,7 +24,7 @@ def harmless(tell):
         try:
             return tell(*args)
         except Exception:
-            log.warning("The page could not be told about this run.", exc_info=True)
+            log.warning("What is told of this run is not complete.", exc_info=True)
 
     return told
 

@@ -116,6 +116,8 @@ class Plan:
     def when(self, i):
         """When a link acts, in a few words."""
         link, deeds = self.links[i], self.run.deeds
+        if link.probe is not None:
+            return "looks on"
         if link in self.open:
             return "for as long as the picture needs it"
         if link in self.run.idle:

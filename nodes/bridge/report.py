@@ -83,6 +83,7 @@ class Report:
         """The links that did nothing because the scale was 1."""
         return idle_at_1(self.run.links, self.deeds.acted, self.scales.values())
 
+
     def of_idle(self, links):
         """What is said of links that do nothing at scale 1."""
         return f" {of_idle(links, self.run.guider.model_patcher)}" if links else ""
@@ -92,6 +93,8 @@ class Report:
         link, step = self.run.links[i], self.run.chain.streams[0][i]
         if link in self.idle:
             return "Idle: cfg was 1 throughout."
+        if link.probe is not None:
+            return f"Recorded {len(self.run.record.evaluations)} evaluations."
         scales = by_stream(self.scales.values())
         if step.sets is not unchanged or step.limits is not unchanged and not link.saves:
             return f"In force: {scales}."

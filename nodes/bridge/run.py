@@ -17,6 +17,7 @@ from .joined import ITS_OWN, refusal
 from .noise_levels import on_the_cpu, retold_of, timeline_of
 from .page import Page
 from .planning import Chain
+from .record import Record
 from .report import Report
 from .weak_model import WeakModel
 
@@ -29,6 +30,7 @@ class Run:
     def __init__(self, guider, links, stretches, sampler, sigmas, shapes):
         self.guider, self.links, self.shapes = guider, links, shapes
         self.chain = Chain([link.recipe for link in links], len(shapes))
+        self.record = Record(self) if any(link.probe is not None for link in links) else None
         # What there is to do with an answer, in all and in each stretch.
         self.grounds = self.chain.edits("grounds", range(len(links)))
         ends = [stretch.first for stretch in stretches[1:]] + [len(links)]
@@ -61,6 +63,8 @@ class Run:
 
     def __exit__(self, *_):
         self.page.finish()
+        if self.record is not None:
+            self.record.finish()
         self.report.after()
         for act, happened in self.weakened.items():
             if not happened:
@@ -147,6 +151,8 @@ class Run:
         self.evaluation = Evaluation(self, self.plan(sigma), x)
         self.report.begun(self.evaluation.moments)
         self.page.planned(self.evaluation.moments[0])
+        if self.record is not None:
+            self.record.begun(self.evaluation.moments[0])
         return self.evaluation
 
     def call(self, executor, x, timestep, model_options, seed):

@@ -91,7 +91,7 @@ function decider(node) {
 }
 
 // Zoom and pan as everywhere else; in Nodes 2.0 the page does it by itself.
-function forwardToCanvas(root) {
+export function forwardToCanvas(root) {
   const forward = (name, method, wanted) => root.addEventListener(name, event => {
     if (LiteGraph.vueNodesMode || !wanted(event)) return
     event.preventDefault()

@@ -69,7 +69,7 @@ function compute(object, name, value) {
   })
 }
 
-function after(object, name, then) {
+export function after(object, name, then) {
   const before = object[name]
   object[name] = function (...given) {
     const result = before?.apply(this, given)
