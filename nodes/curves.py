@@ -6,9 +6,10 @@ It is looked at on a node, at a third of its size, so its letters are as large a
 from math import ceil
 from typing import NamedTuple
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
-from .plot import SHARP, SMALL, WIDTH, columns, round_values, wrapped
+from .letters import letters, wrapped
+from .plot import SHARP, SMALL, WIDTH, columns, round_values
 
 LEFT, RIGHT, BOX, LINE, GAP = 140, 28, 220, 46, 30  # pixels: around the boxes; their height; of a line of text; between
 BACK, PANEL, GRID, TEXT, DIM = "#f6f6f4", "#ffffff", "#dcdcd8", "#16181d", "#5b6270"
@@ -45,7 +46,7 @@ def curves(record, stream):
 
 def picture(shown, steps, facts, caption):
     """shown: Boxes, over these steps. facts: by name, what is written below some of the steps."""
-    font = ImageFont.load_default(SMALL * SHARP)
+    font = letters(SMALL * SHARP)
     legends = [legend(box.lines, font) for box in shown]
     height = sum(LINE * (1 + len(rows)) + BOX + GAP for rows in legends) + LINE * (2 + len(facts)) + 20
     sheet, top = Sheet(height, steps, font), 14
@@ -133,4 +134,4 @@ class Sheet:
                 x = min(self.x(self.steps[i]), WIDTH - 12 - self.font.getlength(text) / SHARP / 2)
                 self.write(x, y, text, TEXT if row == 0 else DIM, "mm")
         y = top + (len(facts) + 1) * LINE
-        self.write(24, y, wrapped(self.draw, caption, self.font, (WIDTH - 48) * SHARP, 1)[0])
+        self.write(24, y, wrapped(caption, self.font, (WIDTH - 48) * SHARP, 1)[0])
