@@ -356,7 +356,8 @@ def test_layers_by_name_range_and_share(text):
     assert list(choose_layers(network, text, "identity", "PAG")) == NAMES[text]
 
 
-@pytest.mark.parametrize("text", ["double.2", "input.1", "3", "7-9", "double.5-9", "60%-55%", "x" * 10 ** 6, "double.0-99999999999"])
+@pytest.mark.parametrize("text", ["double.2", "input.1", "3", "7-9", "double.5-9", "60%-55%", "x" * 10 ** 6, "double.0-99999999999",
+                                  "double.2-" + "9" * 10 ** 5])
 def test_a_layer_that_does_not_exist_is_refused_with_those_that_do(text):
     network = ARCHITECTURES["flux"].model().model.diffusion_model
     if text == "double.0-99999999999":
@@ -369,6 +370,15 @@ def test_a_layer_that_does_not_exist_is_refused_with_those_that_do(text):
 def test_numbers_alone_where_there_is_one_kind_of_block():
     network = ARCHITECTURES["wan"].model().model.diffusion_model
     assert choose_layers(network, "2, 0-1", "skip", "SLG") == ("double.0", "double.1", "double.2")
+
+
+@pytest.mark.parametrize("text, says", [
+    ("9" * 10 ** 5, "this model has no layer '9{60}'; it has double.0 to double.2"),  # Python's own words before
+    (",".join(f"0-{last}" for last in range(10 ** 5)), "layers has 100000 names; it has to have at most 1000"),  # minutes before
+], ids=["digits", "ranges"])
+def test_a_hostile_text_is_refused_at_once(text, says):
+    with pytest.raises(ValueError, match=rf"^SLG: {says}\.$"):
+        choose_layers(ARCHITECTURES["wan"].model().model.diffusion_model, text, "skip", "SLG")
 
 
 def test_published_layers_where_a_model_is_deep_enough():

@@ -81,6 +81,8 @@ class Run:
                 self.say_once(f"Weakening the model had no effect: none of the layers {', '.join(act.layers)} was met, so "
                               "another pack has replaced them or the attention override.")
         comfy.sampler_helpers.cleanup_models(self.prompts, [])
+        # In a ring it would keep the model until the next garbage collection, and the host would call that a memory leak.
+        vars(self).clear()
 
     def brought(self):
         """What the host has to load beside its own, as conditionings, which may come with models."""
