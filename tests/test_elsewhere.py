@@ -217,6 +217,13 @@ def test_areas_of_the_prompt_are_seen_through_the_windows():
     assert rows == 2 + 4 + 1  # two entries, and the windows of each: the area meets one of them
 
 
+def test_an_area_of_the_whole_picture_is_none():
+    """Its windows faded at their borders before: 0.16 of the effect off."""
+    (whole,) = ConditioningSetArea().append(POSITIVE, 128, 128, 0, 0, 1.0)
+    guided = made("GuidanceSWG", one_level())
+    close(sample(guided, positive=whole), sample(guided))
+
+
 def test_latents_without_height_and_width_are_refused_in_one_sentence():
     with pytest.raises(ValueError, match="count is 2 and size is 0.4; their product has to be at least 1"):
         made("GuidanceSWG", one_level(), size=0.4)

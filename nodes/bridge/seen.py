@@ -8,6 +8,7 @@ import torch
 
 from .guider import without
 
+TIMES = "timestep_start", "timestep_end"
 CROPPED = "guidance_cropped"  # in an entry of a conditioning: the Cropped branch through whose windows it sees
 
 
@@ -60,8 +61,8 @@ def crops(entry, x):
     whole, dims = without(entry, CROPPED), x.ndim - 2
     if "default" in entry:  # for what the others leave, which the host finds by itself
         return [whole]
-    if not {"area", "mask"} & entry.keys():  # without a mask the host would fade the borders of each window
-        whole["mask"] = torch.ones_like(x[:1, 0])
+    if "mask" not in entry:  # without one the host would fade the borders of each window
+        whole["mask"] = faded(entry, x)
     area = comfy.samplers.add_area_dims(list(entry.get("area", ())), dims)
     sizes, starts = area[:dims], area[dims:]
     parts = []
@@ -72,6 +73,17 @@ def crops(entry, x):
             area = [*sizes[:-2], height, width, *starts[:-2], y, z]
             parts.append({**whole, "area": area, "uuid": uuid5(entry["uuid"], str(window))})
     return parts
+
+
+def faded(entry, x):
+    """How much an entry without a mask counts at each place: the host fades the borders of an area."""
+    mask, dims = torch.zeros_like(x[:1, 0]), x.ndim - 2
+    part = comfy.samplers.get_area_and_mult({**without(entry, *TIMES, "strength", "control", "gligen"), "model_conds": {}}, x, None)
+    view = mask
+    for dim in range(dims if part.area is not None else 0):
+        view = view.narrow(dim + 1, part.area[dims + dim], part.area[dim])
+    view.copy_(part.mult[:1, 0])
+    return mask
 
 
 def overlap(one, other):
