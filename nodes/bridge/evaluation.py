@@ -201,11 +201,13 @@ class Evaluation:
         if any(label.branch is not None or label.weakened is not None for label in labels.labels):
             conds, model_options = labelled(labels, conds, model_options)
         out = executor(self.run.guider.inner_model, conds, x, timestep, model_options)
-        for label, prediction in zip(labels.labels, out):
+        for label, cond, prediction in zip(labels.labels, conds, out):
             if label.branch is not None:
                 self.branches[label.branch] = prediction
-            if label.weakened is not None:
-                self.run.weakened[label.weakened] = label.weakened in labels.done or self.run.weakened.get(label.weakened)
+            if label.weakened is not None and cond and active(cond, self.moment.sigma):
+                # Of what draws other layers each time, one draw is enough: a cache may skip others.
+                met = label.weakened in labels.done or self.run.weakened.get(label.weakened.lasting, ((), False))[1]
+                self.run.weakened[label.weakened.lasting] = label.weakened.layers, met
         return [prediction for label, prediction in zip(labels.labels, out) if label.branch is None]
 
     def fill(self, stand_ins, used, predictions, timestep):
