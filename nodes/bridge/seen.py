@@ -8,7 +8,6 @@ import torch
 
 from .guider import without
 
-TIMES = "timestep_start", "timestep_end"
 CROPPED = "guidance_cropped"  # in an entry of a conditioning: the Cropped branch through whose windows it sees
 
 
@@ -78,8 +77,8 @@ def crops(entry, x):
 def faded(entry, x):
     """How much an entry without a mask counts at each place: the host fades the borders of an area."""
     mask, dims = torch.zeros_like(x[:1, 0]), x.ndim - 2
-    part = comfy.samplers.get_area_and_mult({**without(entry, *TIMES, "strength", "control", "gligen"), "model_conds": {}}, x, None)
-    view = mask
+    place = {"area": entry["area"]} if "area" in entry else {}
+    part, view = comfy.samplers.get_area_and_mult({**place, "model_conds": {}}, x, None), mask
     for dim in range(dims if part.area is not None else 0):
         view = view.narrow(dim + 1, part.area[dims + dim], part.area[dim])
     view.copy_(part.mult[:1, 0])

@@ -288,6 +288,7 @@ def spread(answer, stream, sources, computed):
     return torch.cat([stream[i * size:(i + 1) * size] if source is None else given[source] for i, source in enumerate(sources)])
 
 
+@torch.compiler.disable  # the orders are drawn anew at each step
 def shuffled(streams, block, picture, where, act, number, back=False):
     """The streams, with the picture's tokens of one entry in another order, or back in theirs. where: (place, of how many)"""
     place, count = where
