@@ -23,7 +23,7 @@ from .guider import (
 )
 from .joined import Nag, beside, join, together
 from .rows import JOINED, Label, Labels, arranged, labelled
-from .seen import CROPPED, sees_all
+from .seen import CROPPED, apart, sees_all
 
 OF_THE_PROMPT = (Perturbed, Mistimed, Cropped)  # the branches that are of the guider's prompt, at its x
 RUN = "guidance_run"  # in model_options: the run that they belong to; without one, a batch is left as it is
@@ -140,6 +140,8 @@ class Evaluation:
             return self.edit(negative_of(self.run.guider))
         base = self.base if self.base is not None else self.run.guider.conds.get("positive") or []
         entries = self.copied(self.edit(base), branch)
+        if isinstance(branch, Mistimed):
+            return [apart(entry, branch, self.run.network) for entry in entries]
         if isinstance(branch, Cropped):
             if any({"control", "gligen"} & entry.keys() for entry in entries):
                 self.run.say_once("Sliding windows see the picture without ControlNets and GLIGEN, which only know the whole.")
