@@ -88,8 +88,8 @@ def crops(entry, x):
 def faded(entry, x):
     """How much an entry without a mask counts at each place: the host fades the borders of an area."""
     mask, dims = torch.zeros_like(x[:1, 0]), x.ndim - 2
-    place = {"area": entry["area"]} if "area" in entry else {}
-    part, view = comfy.samplers.get_area_and_mult({**place, "model_conds": {}}, x, None), mask
+    bare = {name: entry[name] for name in ("area", "uuid") if name in entry}
+    part, view = comfy.samplers.get_area_and_mult({**bare, "model_conds": {}}, x, None), mask
     for dim in range(dims if part.area is not None else 0):
         view = view.narrow(dim + 1, part.area[dims + dim], part.area[dim])
     view.copy_(part.mult[:1, 0])
