@@ -25,7 +25,7 @@ from pack.tests.host import (
     sample,
     timely,
 )
-from pack.tests.measure import close, error, far
+from pack.tests.measure import close, error, far, off
 
 CROPS = Cropped(0.625, 2)
 WINDOWS = {  # length, overlap, dimension, and the batch: the host cannot take several samples in windows over a side
@@ -121,6 +121,17 @@ def test_a_row_that_is_told_its_own_time_is_the_prompts():
     close(ours, by_hand(timely("flow"), lambda args: args["cond_denoised"]), 1e-6)
 
 
+@pytest.mark.parametrize("name", ["ltxav", "wan"])
+def test_no_row_is_told_the_time_of_another(name, monkeypatch):
+    """LTX-2 takes the latest time of all rows for what passes between picture and sound: 0.017 of the effect off before."""
+    architecture = ARCHITECTURES[name]
+    model = architecture.model()
+    guided, given = made("GuidanceTSG", model, scale=5.0, spread=1.0, power=0.0), {"cfg": 3.0, "steps": 3}
+    together, plain = architecture.sample(guided, **given), architecture.sample(model, **given)
+    monkeypatch.setattr(model.model, "memory_required", lambda *args, **kwargs: 1e30 if "cond_shapes" in kwargs else 1)
+    assert off(architecture.sample(guided, **given), together, plain) < 1e-4
+
+
 # ------------------------------------------------------------------------------------------------ ahead
 
 def ahead(moment):
@@ -195,6 +206,15 @@ def test_video_is_cropped_in_space_and_whole_in_time():
     close(ours, by_hand(wan.model(), lambda args: predicted(args, forward=windowed), wan.sample), 1e-6)
 
 
+def test_a_mask_for_all_frames_of_a_video_is_seen_through_the_windows():
+    """`start (0) + length (2) exceeds dimension size (1)` before."""
+    wan = ARCHITECTURES["wan"]
+    guided, left = made("GuidanceSWG", wan.model()), torch.zeros(1, 10, 8)
+    left[..., :4] = 1
+    halves = [*wan.prompt(1, mask=left, mask_strength=1.0), *wan.prompt(1, mask=1 - left, mask_strength=1.0)]
+    close(wan.sample(guided, positive=halves), wan.sample(guided))
+
+
 def test_a_window_as_large_as_the_picture_is_off_and_free():
     model = one_level()
     answer, rows, calls = counted_by(sample, made("GuidanceSWG", model, size=0.95), size=8)
@@ -215,6 +235,13 @@ def test_areas_of_the_prompt_are_seen_through_the_windows():
     far(within[..., :4, :4], without[..., :4, :4])
     rows = counted_by(sample, made("GuidanceSWG", model), positive=[*POSITIVE, *part], **once)[1]
     assert rows == 2 + 4 + 1  # two entries, and the windows of each: the area meets one of them
+
+
+def test_an_area_of_the_whole_picture_is_none():
+    """Its windows faded at their borders before: 0.16 of the effect off."""
+    (whole,) = ConditioningSetArea().append(POSITIVE, 128, 128, 0, 0, 1.0)
+    guided = made("GuidanceSWG", one_level())
+    close(sample(guided, positive=whole), sample(guided))
 
 
 def test_latents_without_height_and_width_are_refused_in_one_sentence():

@@ -1,6 +1,8 @@
 """The bridge on real ComfyUI: parity with core where core is right, every guider, every way to run a sampler."""
 
+import gc
 import logging
+from weakref import ref
 
 import comfy.model_management
 import comfy.samplers
@@ -8,7 +10,7 @@ import comfy_extras.nodes_custom_sampler as core
 import pytest
 import torch
 from comfy_extras.nodes_context_windows import ContextWindowsManualNode
-from comfy_extras.nodes_easycache import EasyCacheNode
+from comfy_extras.nodes_easycache import EasyCacheNode, LazyCacheNode
 from comfy_extras.nodes_pag import PerturbedAttentionGuidance
 from pack.guidance.core import Step
 from pack.nodes.bridge.hooks import attach
@@ -21,6 +23,7 @@ from pack.nodes.scale import CFG, CFGPlusPlus
 from pack.tests.host import (
     EMPTY,
     NEGATIVE,
+    NODES,
     POSITIVE,
     TYPES,
     Counter,
@@ -534,3 +537,33 @@ def test_a_step_cache_does_not_take_the_perturbed_prediction_for_the_prompts(mod
 
 
 # ------------------------------------------------------------------------------------------------ what it says
+
+
+def test_a_cache_of_whole_evaluations_takes_no_effect_from_the_chain_and_nothing_is_said(model, caplog):
+    """`makes its predictions past ComfyUI's own function, ... so the chain has no effect` before."""
+    guided = node(NODES["GuidancePAG"], model)
+    counter = Counter(LazyCacheNode.execute(guided, 100.0, 0.15, 0.95, False).result[0])
+    answer = sample(counter.model, steps=12)
+    assert counter.calls < 12 and not torch.equal(answer, sample(LazyCacheNode.execute(model, 100.0, 0.15, 0.95, False).result[0], steps=12))
+    assert not [record for record in caplog.records if record.name == "comfyui-guidance" and record.levelname == "WARNING"]
+
+
+def test_a_model_that_nobody_holds_is_gone_after_its_run(model):
+    """The run held it until the next garbage collection. From then on the host called the base model a memory leak, collected
+    garbage before each run, and kept a dead entry for each change of a knob."""
+    sample(model, steps=1)
+    before = len(comfy.model_management.current_loaded_models)
+    weak, negative = tiny_model(seed=9), prompt(7)
+    gc.disable()
+    try:
+        guided = node(NODES["GuidanceNAG"], node(NODES["GuidancePAG"], node(NODES["GuidanceAutoguidance"], model, weak_model=weak)),
+                      negative=negative)
+        sample(guided, steps=2)
+        alive = ref(guided)
+        del guided
+        assert alive() is None
+    finally:
+        gc.enable()
+    gc.collect()
+    loaded = comfy.model_management.current_loaded_models
+    assert not any(one.is_dead() for one in loaded) and len(loaded) <= before + 1

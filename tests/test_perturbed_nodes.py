@@ -5,7 +5,7 @@ import torch
 from comfy_extras.nodes_easycache import EasyCacheNode
 from comfy_extras.nodes_slg import SkipLayerGuidanceDiT, SkipLayerGuidanceDiTSimple
 from pack.tests.architectures import ARCHITECTURES, MultiGPUThreadPool, TwoDevices
-from pack.tests.host import GIVEN, NODES, Counter, made, node, one_level, sample
+from pack.tests.host import GIVEN, NEGATIVE, NODES, Counter, made, node, one_level, ranged, sample
 
 WHOLE = {"start": 0.0, "end": 1.0}
 
@@ -69,6 +69,13 @@ def test_a_negative_without_layers_costs_nothing_and_is_idle_at_cfg_1():
     assert torch.equal(sample(skipping, cfg=1.0), sample(model, cfg=1.0))
 
 
+@pytest.mark.parametrize("negative", [[], ranged(NEGATIVE, 1.0, 1.0)], ids=["empty", "never in its range"])
+def test_no_other_pack_is_accused_where_no_negative_is_computed(negative, caplog):
+    """`another pack has replaced` its layers before."""
+    sample(made("GuidanceSLG", one_level(), row="the negative's"), steps=2, negative=negative)
+    assert not [record for record in caplog.records if record.name == "comfyui-guidance" and record.levelname == "WARNING"]
+
+
 def test_a_negative_of_its_own_loses_the_layers_too():
     """The node before replaces the sampler's negative; what is skipped is skipped in what counts."""
     model = one_level()
@@ -78,8 +85,9 @@ def test_a_negative_of_its_own_loses_the_layers_too():
 
 
 @pytest.mark.parametrize("id", ["GuidanceSLG", "GuidanceTPG", "GuidanceRandomLayers"])
-def test_a_step_cache_knows_the_weakened_prediction_from_the_prompts(id):
-    """It remembers predictions by uuid, which ours keep, although they draw anew at each step."""
+def test_a_step_cache_knows_the_weakened_prediction_from_the_prompts(id, caplog):
+    """It remembers predictions by uuid, which ours keep, although they draw anew at each step. And of layers that are drawn
+    for a step which it skips it is not said that there are none, as it was before."""
     model = one_level()
     guided = made(id, model)
     counter = Counter(made(id, EasyCacheNode.execute(model, 3.0, 0.15, 0.95, False).result[0]))
@@ -88,6 +96,7 @@ def test_a_step_cache_knows_the_weakened_prediction_from_the_prompts(id):
     # The cache is an approximation; it may cost the strategy little more than it costs CFG.
     assert float((cached - right).norm() / right.norm()) < 2 * float((plain - bare).norm() / bare.norm())
     assert off(cached, right, plain) < 1
+    assert "had no effect" not in caplog.text
 
 
 if MultiGPUThreadPool:

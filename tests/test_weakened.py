@@ -2,6 +2,7 @@
 
 import re
 import shutil
+from functools import partial
 
 import comfy.ops
 import pytest
@@ -13,6 +14,7 @@ from pack.nodes.bridge import weakened
 from pack.nodes.bridge.blocks import anatomy_of, choose_layers
 from pack.tests.architectures import ARCHITECTURES
 from pack.tests.host import NODES, node
+from pack.tests.joined import RowForEach
 from pack.tests.weakened import KINDS, Seen, branch_of, layers_of
 
 NO_SHUFFLE = {"sd3", "aura"}  # where shuffled tokens that are put back are what they were
@@ -275,6 +277,39 @@ def test_a_row_reads_several_prompts_and_is_weakened(name):
     assert off(Seen(architecture, same, [branch]).branches[0], without.branches[0]) < 1e-5
 
 
+class WeakenedRowForEach(RowForEach):
+    """Each prompt in a row of its own, and in all of them the picture's part of attention weakened."""
+
+    def __init__(self, model, pushed, kind, size):
+        super().__init__(model, pushed=pushed, image=size)
+        self.kind, self.size = kind, size
+
+    def attend(self, name, meeting, func, *args):
+        return super().attend(name, meeting, partial(self.weakened, func), *args)
+
+    def weakened(self, func, q, k, v, heads, mask=None, **kwargs):
+        own, words, place = q.shape[2] - self.size, k.shape[2] - self.size, torch.arange(q.shape[2])
+        if self.kind == "temperature":
+            return func(torch.where(place.view(-1, 1) < own, q, 0.3 * q), k, v, heads, mask, **kwargs)
+        hidden = torch.zeros(q.shape[2], k.shape[2])
+        hidden[own:, words:] = torch.full((self.size, self.size), float("-inf")).fill_diagonal_(0)
+        return func(q, k, v, heads, hidden if mask is None else mask + hidden, **kwargs)
+
+
+@pytest.mark.parametrize("tokens", [7, 60])
+@pytest.mark.parametrize("kind", ["identity", "temperature"])
+@pytest.mark.parametrize("name", ["flux", "qwen"])
+def test_a_row_from_which_words_are_pushed_away_is_weakened_where_the_picture_looks(name, kind, tokens):
+    """Before: `narrow(): length must be non-negative` or, without a word, the text weakened too, which looks apart there; and
+    the longer text taken for the picture."""
+    architecture = ARCHITECTURES[name]
+    model, away = architecture.model(), architecture.prompt(8, tokens)
+    pushed = node(NODES["GuidancePushAway"], model, away=away)
+    seen = Seen(architecture, pushed, [branch_of(model, kind, "all")])
+    right = architecture.predict(WeakenedRowForEach(model, away, kind, 48).model, cfg=1.0).cond
+    assert off(seen.branches[0], right) < 1e-4 * off(right, seen.cond)
+
+
 # ------------------------------------------------------------------------------------------------ torch.compile
 
 def chain(model):
@@ -321,7 +356,8 @@ def test_layers_by_name_range_and_share(text):
     assert list(choose_layers(network, text, "identity", "PAG")) == NAMES[text]
 
 
-@pytest.mark.parametrize("text", ["double.2", "input.1", "3", "7-9", "double.5-9", "60%-55%", "x" * 10 ** 6, "double.0-99999999999"])
+@pytest.mark.parametrize("text", ["double.2", "input.1", "3", "7-9", "double.5-9", "60%-55%", "x" * 10 ** 6, "double.0-99999999999",
+                                  "double.2-" + "9" * 10 ** 5])
 def test_a_layer_that_does_not_exist_is_refused_with_those_that_do(text):
     network = ARCHITECTURES["flux"].model().model.diffusion_model
     if text == "double.0-99999999999":
@@ -334,6 +370,15 @@ def test_a_layer_that_does_not_exist_is_refused_with_those_that_do(text):
 def test_numbers_alone_where_there_is_one_kind_of_block():
     network = ARCHITECTURES["wan"].model().model.diffusion_model
     assert choose_layers(network, "2, 0-1", "skip", "SLG") == ("double.0", "double.1", "double.2")
+
+
+@pytest.mark.parametrize("text, says", [
+    ("9" * 10 ** 5, "this model has no layer '9{60}'; it has double.0 to double.2"),  # Python's own words before
+    (",".join(f"0-{last}" for last in range(10 ** 5)), "layers has 100000 names; it has to have at most 1000"),  # minutes before
+], ids=["digits", "ranges"])
+def test_a_hostile_text_is_refused_at_once(text, says):
+    with pytest.raises(ValueError, match=rf"^SLG: {says}\.$"):
+        choose_layers(ARCHITECTURES["wan"].model().model.diffusion_model, text, "skip", "SLG")
 
 
 def test_published_layers_where_a_model_is_deep_enough():

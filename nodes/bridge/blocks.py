@@ -136,6 +136,7 @@ def anatomy_of(network):
 
 # ---------------------------------------------------------------------------------------------------- layers as text
 
+MOST = 1000  # names in a text: ten times the layers of any model
 # Published choices, by the network's class and what is done: which layers, of how many. Elsewhere, the middle.
 PUBLISHED = {
     ("OpenAISignatureMMDITWrapper", "skip"): ("double.7-9", 24),  # Stable Diffusion 3.5 medium, Stability AI
@@ -160,7 +161,10 @@ def choose_layers(network, text, kind, strategy):
                          "shuffling them for the time of a block changes nothing.")
     layers = anatomy.layers
     chosen: set[str] = set()
-    for name in filter(None, (part.strip() for part in text.split(","))):
+    names = dict.fromkeys(filter(None, (part.strip() for part in text.split(","))))
+    if len(names) > MOST:
+        raise ValueError(f"{strategy}: layers has {len(names)} names; it has to have at most {MOST}.")
+    for name in names:
         found = published(network, layers, kind) if name.lower() == "auto" else named(layers, name)
         if not found:
             raise ValueError(f"{strategy}: this model has no layer {name[:60]!r}; it has {spoken(layers)}.")
@@ -191,16 +195,21 @@ def named(layers, name):
     found = [layer for layer in layers if f"{layer}.".startswith(f"{name}.")]
     if name.lower() == "middle":
         return found or [layers[len(layers) // 2]]
-    several = re.fullmatch(r"(?:(.*)\.)?(\d+)\s*-\s*(\d+)", name)
+    several = re.fullmatch(r"(?:(.*)\.)?(\d{1,99})\s*-\s*(\d{1,99})", name)
     kinds = {layer.partition(".")[0] for layer in layers}
     if not found and several:
         begin, first, last = several.groups()
         begins = [begin] if begin else kinds if len(kinds) == 1 else []  # 7-9, where there is one kind only
-        wanted = {f"{begin}.{i}" for begin in begins for i in range(int(first), min(int(last), 9999) + 1)}
-        found = [layer for layer in layers if any(f"{layer}.".startswith(f"{one}.") for one in wanted)]
-    if not found and name.isdecimal() and len(kinds) == 1:
+        found = [layer for layer in layers if any(int(first) <= number_in(layer, begin) <= int(last) for begin in begins)]
+    if not found and name.isdecimal() and len(name) < 100 and len(kinds) == 1:
         found = [layer for layer in layers if layer == f"{min(kinds)}.{int(name)}"]
     return found
+
+
+def number_in(layer, begin):
+    """The number that a layer's name has behind this beginning; -1 where it begins otherwise."""
+    rest = layer.removeprefix(f"{begin}.")
+    return int(rest.partition(".")[0]) if rest != layer and rest[:1].isdecimal() else -1
 
 
 def spoken(layers):

@@ -76,6 +76,11 @@ class Call:
             return (self.args[0], mask, *self.args[2:]), self.kwargs
         return self.args, {**self.kwargs, "mask": mask} if "mask" in self.kwargs else self.kwargs
 
+    def with_option(self, name, value):
+        """The same with one more of the transformer_options."""
+        kwargs = {**self.kwargs, "transformer_options": {**self.kwargs["transformer_options"], name: value}}
+        return Call(self.attend, self.q, self.k, self.v, self.args, kwargs)
+
     def __call__(self):
         return self.attend(self.q, self.k, self.v, *self.args, **self.kwargs)
 

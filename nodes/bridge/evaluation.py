@@ -23,7 +23,7 @@ from .guider import (
 )
 from .joined import Nag, beside, join, together
 from .rows import JOINED, Label, Labels, arranged, labelled
-from .seen import CROPPED, sees_all
+from .seen import CROPPED, apart, sees_all
 
 OF_THE_PROMPT = (Perturbed, Mistimed, Cropped)  # the branches that are of the guider's prompt, at its x
 RUN = "guidance_run"  # in model_options: the run that they belong to; without one, a batch is left as it is
@@ -136,6 +136,8 @@ class Evaluation:
             return self.edit(negative_of(self.run.guider))
         base = self.base if self.base is not None else self.run.guider.conds.get("positive") or []
         entries = self.copied(self.edit(base), branch)
+        if isinstance(branch, Mistimed):
+            return [apart(entry, branch, self.run.network) for entry in entries]
         if isinstance(branch, Cropped):
             if any({"control", "gligen"} & entry.keys() for entry in entries):
                 self.run.say_once("Sliding windows see the picture without ControlNets and GLIGEN, which only know the whole.")
@@ -197,11 +199,13 @@ class Evaluation:
         if any(label.branch is not None or label.weakened is not None for label in labels.labels):
             conds, model_options = labelled(labels, conds, model_options)
         out = executor(self.run.guider.inner_model, conds, x, timestep, model_options)
-        for label, prediction in zip(labels.labels, out):
+        for label, cond, prediction in zip(labels.labels, conds, out):
             if label.branch is not None:
                 self.branches[label.branch] = prediction
-            if label.weakened is not None:
-                self.run.weakened[label.weakened] = label.weakened in labels.done or self.run.weakened.get(label.weakened)
+            if label.weakened is not None and cond and active(cond, self.moment.sigma):
+                # Of what draws other layers each time, one draw is enough: a cache may skip others.
+                met = label.weakened in labels.done or self.run.weakened.get(label.weakened.lasting, ((), False))[1]
+                self.run.weakened[label.weakened.lasting] = label.weakened.layers, met
         return [prediction for label, prediction in zip(labels.labels, out) if label.branch is None]
 
     def fill(self, stand_ins, used, predictions, timestep):

@@ -24,7 +24,7 @@ from .evaluation import RUN
 from .record import Probe
 from .rows import TOLD, told_apart
 from .run import Run
-from .seen import cropping, retold
+from .seen import APART, cropping, retold
 
 CHAIN = "guidance_chain"  # in model_options: the links of the chain, in wire order
 POST_CFG = "sampler_post_cfg_function"
@@ -167,6 +167,7 @@ class AcrossWindows:
 
 def apply_model(executor, x, t, c_concat=None, c_crossattn=None, control=None, transformer_options={}, **conds):
     options, run = told_apart(transformer_options), transformer_options.get(RUN)
+    conds.pop(APART, None)
     if run is not None:
         run.called(x)
         executor = retold(executor, run, options.get(TOLD))

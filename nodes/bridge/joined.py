@@ -450,7 +450,7 @@ def _joint(call, streams, rows):
     if streams.pushed:
         # The prompt's own tokens stay what they are; only the image is pushed away, and not by padding or registers.
         pushed = next(bounds)
-        text += [call.part([stream], [stream, image])() for stream in (prompt, pushed)]
+        text += [call.part([stream], [stream, image]).with_option(PLACE, TEXT)() for stream in (prompt, pushed)]
         start = pushed[0] + rows.lead + streams.lead
         away = start, start + len(streams.weights)
         out = call.part([image], [prompt, away, image]).weighted(prompt[1], streams.weights)()

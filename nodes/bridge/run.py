@@ -1,6 +1,7 @@
 """One sampling run: its noise levels, the steps with their memory, the prompts and models that the chain brings."""
 
 import logging
+from collections.abc import Hashable
 from contextlib import contextmanager
 from functools import lru_cache
 from itertools import chain
@@ -49,9 +50,10 @@ class Run:
         self.calling = self.answered = False  # within a call of the guider; whether that call had an answer
         self.conds, self.layouts = None, {}
         self.values = {}  # what the guider has been given for this call
-        self.uuids, self.twins, self.said, self.weakened = {}, {}, set(), {}
+        self.uuids, self.twins, self.said = {}, {}, set()
+        self.weakened: dict[Hashable, tuple[tuple[str, ...], bool]] = {}  # what was: in which layers, whether one was met
         self.written: set[str] = set()  # keys of words with a negative weight in some conditioning of the guider's
-        self.bypassed = bypasses_planning(guider)
+        self.bypassed, self.heard = bypasses_planning(guider), False  # heard: whether the chain has had an answer to edit
         sampling = on_the_cpu(guider.model_patcher.get_model_object("model_sampling"))
         self.timeline = timeline_of(sampling, sampler, sigmas, self.say_once)
         self.retold = lru_cache(None)(retold_of(sampling))
@@ -66,11 +68,13 @@ class Run:
         if self.record is not None:
             self.record.finish()
         self.report.after()
-        for act, happened in self.weakened.items():
+        for layers, happened in self.weakened.values():
             if not happened:
-                self.say_once(f"Weakening the model had no effect: none of the layers {', '.join(act.layers)} was met, so "
+                self.say_once(f"Weakening the model had no effect: none of the layers {', '.join(layers)} was met, so "
                               "another pack has replaced them or the attention override.")
         comfy.sampler_helpers.cleanup_models(self.prompts, [])
+        # In a ring it would keep the model until the next garbage collection, and the host would call that a memory leak.
+        vars(self).clear()
 
     def brought(self):
         """What the host has to load beside its own, as conditionings, which may come with models."""
@@ -208,11 +212,14 @@ class Run:
         """The answer of a guider that calls no post-cfg functions, guided after all."""
         evaluation = self.evaluation
         if self.answered or evaluation is None:
+            self.heard = True
             return denoised
         if evaluation.cond is None:
-            self.say_once(f"{type(self.guider).__name__} makes its predictions past ComfyUI's own function, where the "
-                          "chain cannot see them, so the chain has no effect.")
+            if not self.heard:  # else a cache has given back the answer of another evaluation
+                self.say_once(f"{type(self.guider).__name__} makes its predictions past ComfyUI's own function, where the "
+                              "chain cannot see them, so the chain has no effect.")
             return denoised
+        self.heard = True
         args = {"denoised": denoised, "cond": evaluation.base, "cond_denoised": evaluation.cond,
                 "uncond": evaluation.against, "uncond_denoised": evaluation.uncond, "model": self.guider.inner_model,
                 "input": evaluation.x, "sigma": timestep, "model_options": model_options}

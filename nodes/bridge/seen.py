@@ -3,11 +3,15 @@
 from itertools import product
 from uuid import uuid5
 
+import comfy.conds
 import comfy.samplers
 import torch
 
 from .guider import without
+from .joined import class_path
 
+APART = "guidance_apart"  # in an entry's model_conds: the host only puts those into one forward in which it is the same
+LATEST_COUNTS = {"lightricks.av_model.LTXAVModel"}
 CROPPED = "guidance_cropped"  # in an entry of a conditioning: the Cropped branch through whose windows it sees
 
 
@@ -32,6 +36,13 @@ def retold(executor, run, told):
         return out
 
     return forward
+
+
+def apart(entry, branch, network):
+    """An entry that is told another time; in a forward of its own where the network takes the latest time of all rows."""
+    if class_path(network) not in LATEST_COUNTS:
+        return entry
+    return {**entry, "model_conds": {**entry["model_conds"], APART: comfy.conds.CONDConstant(branch.told)}}
 
 
 # ---------------------------------------------------------------------------------------------------- windows
@@ -60,8 +71,8 @@ def crops(entry, x):
     whole, dims = without(entry, CROPPED), x.ndim - 2
     if "default" in entry:  # for what the others leave, which the host finds by itself
         return [whole]
-    if not {"area", "mask"} & entry.keys():  # without a mask the host would fade the borders of each window
-        whole["mask"] = torch.ones_like(x[:1, 0])
+    # Without a mask the host would fade the borders of each window; one for all frames has one of them.
+    whole["mask"] = entry["mask"].expand(-1, *x.shape[2:]) if "mask" in entry else faded(entry, x)
     area = comfy.samplers.add_area_dims(list(entry.get("area", ())), dims)
     sizes, starts = area[:dims], area[dims:]
     parts = []
@@ -72,6 +83,17 @@ def crops(entry, x):
             area = [*sizes[:-2], height, width, *starts[:-2], y, z]
             parts.append({**whole, "area": area, "uuid": uuid5(entry["uuid"], str(window))})
     return parts
+
+
+def faded(entry, x):
+    """How much an entry without a mask counts at each place: the host fades the borders of an area."""
+    mask, dims = torch.zeros_like(x[:1, 0]), x.ndim - 2
+    bare = {name: entry[name] for name in ("area", "uuid") if name in entry}
+    part, view = comfy.samplers.get_area_and_mult({**bare, "model_conds": {}}, x, None), mask
+    for dim in range(dims if part.area is not None else 0):
+        view = view.narrow(dim + 1, part.area[dims + dim], part.area[dim])
+    view.copy_(part.mult[:1, 0])
+    return mask
 
 
 def overlap(one, other):

@@ -17,6 +17,7 @@ import torch
 from .blocks import anatomy_of
 from .calls import Call, pick
 from .hooked import hooked
+from .joined import PLACE, TEXT
 from .rows import WEAKENED, narrowed
 
 HERE = "guidance_here"  # in transformer_options: the layer in which attention is called
@@ -107,7 +108,8 @@ def attention(attend, q, k, v, *args, **kwargs):
     here, rows = options[HERE], options[WEAKENED]
     acts = [act if act is not None and act.kind in IN_ATTENTION else None for act in rows.acts((here.layer,))]
     call, size, out = Call(attend, q, k, v, args, kwargs), q.shape[0] // len(acts), []
-    if not any(acts) or call.keys < (here.picture or 0):
+    # A row with several prompts asks for its text apart: it is what looks, and the picture only looked at.
+    if not any(acts) or call.keys < (here.picture or 0) or options.get(PLACE) == TEXT:
         return call()
     for act, group in groupby(range(len(acts)), key=acts.__getitem__):
         group = list(group)
@@ -286,6 +288,7 @@ def spread(answer, stream, sources, computed):
     return torch.cat([stream[i * size:(i + 1) * size] if source is None else given[source] for i, source in enumerate(sources)])
 
 
+@torch.compiler.disable  # the orders are drawn anew at each step
 def shuffled(streams, block, picture, where, act, number, back=False):
     """The streams, with the picture's tokens of one entry in another order, or back in theirs. where: (place, of how many)"""
     place, count = where
