@@ -52,7 +52,8 @@ class Report:
         text = f"{self.names()}: {by_stream(plan.scales)}; {self.steps} steps, {self.promised} rows planned."
         # A guider of another pack may have scales that nobody can read beforehand.
         unguided = has_hosts_scale(run.guider) and is_1(plan.scales)
-        idle = Rehearsal(run.links, run.timeline, run.scales).idle if unguided else []
+        may_idle = unguided and not all(link.acts_at_1 for link in run.links)
+        idle = Rehearsal(run.links, run.timeline, run.scales).idle if may_idle else []
         text += self.of_idle(idle)
         log.info("Guidance: %s", text)
         for link in idle:
