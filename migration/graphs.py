@@ -66,6 +66,10 @@ class Prompt:
                     found.append((other, name))
         return found
 
+    def hands_on_a_model(self, id):
+        """Whether its first output is a model, which this form tells only by who takes it."""
+        return any(name.startswith("model") for _, name in self.consumers(id))
+
     def become(self, id, kind, inputs):
         before = self.nodes[id]
         meta = {"_meta": {**before["_meta"], "title": NODES[kind]["title"]}} if "_meta" in before else {}
@@ -132,6 +136,9 @@ class Page:
                 target = self.nodes[end(link, "target_id")]
                 found.append((target["id"], target["inputs"][end(link, "target_slot")]["name"]))
         return found
+
+    def hands_on_a_model(self, id):
+        return any(given.get("type") == "MODEL" for given in (self.nodes[id].get("outputs") or [])[:1])
 
     def become(self, id, kind, inputs):
         node, new = self.nodes[id], NODES[kind]

@@ -1,6 +1,7 @@
 """Old nodes replaced by ours, one after the other, by the table; what became of each is one line."""
 
 import json
+import re
 from math import isfinite
 from numbers import Real
 from typing import NamedTuple
@@ -11,6 +12,7 @@ from .graphs import Source, graphs_of
 from .table import NODES, SAMPLERS, TABLE
 
 SAME = "The same numbers."
+LOOKING = re.compile("Scheduler|Sigmas|Save|Preview")  # nodes that take a model and do not guide it
 
 
 class Line(NamedTuple):
@@ -65,8 +67,8 @@ def one(graph, id, kind, later, samplers, kinds):
     if "sampler" in case and graph.is_off(id):
         raise Stays("it is switched off, and its sampler would have to change with it")
     made = [{name: node.converted(new["id"], name, spec) for name, spec in new["inputs"].items()} for new in case["to"]]
-    edits = [(sampler, name, node.at_sampler(sampler).given(spec)) for sampler in (samplers if "sampler" in case else ())
-             for name, spec in case["sampler"].items()]
+    edits = [(sampler, name, node.at_sampler(sampler).given(spec)) for name, spec in case.get("sampler", {}).items()
+             for sampler in node.known_samplers()]
     place(graph, id, case["to"], made)
     for sampler, name, value in edits:
         graph.set(sampler, name, value)
@@ -94,14 +96,15 @@ def downstream(graph, id):
     """(the nodes behind one on its MODEL wire, the samplers that it leads to; None among these is one of an unknown kind)"""
     seen, samplers, todo, kinds = [], [], [id], graph.kinds()
     while todo:
-        for other, name in graph.consumers(todo.pop()):
-            if kinds.get(other) in SAMPLERS and name == "model":
+        for other, _ in graph.consumers(todo.pop()):
+            kind = str(kinds.get(other))
+            if kind in SAMPLERS:
                 samplers.append(other)
-            elif kinds.get(other) in TABLE or graph.consumers(other):
+            elif graph.hands_on_a_model(other):
                 if other not in seen:
                     seen.append(other)
                     todo.append(other)
-            else:
+            elif not LOOKING.search(kind):
                 samplers.append(None)
     return seen, list(dict.fromkeys(samplers))
 
@@ -131,10 +134,13 @@ class Old:
         value = self.graph.value(self.id, name)
         return self.entry.get("widgets", {}).get(name) if value is None else value
 
-    def of_sampler(self, name):
+    def known_samplers(self):
         if not self.samplers or None in self.samplers:
             raise Stays("its wire leads to no sampler, or to one that is not known, whose settings it would need")
-        found = [self.graph.value(sampler, name) for sampler in self.samplers]
+        return self.samplers
+
+    def of_sampler(self, name):
+        found = [self.graph.value(sampler, name) for sampler in self.known_samplers()]
         if any(plain(value) != plain(found[0]) for value in found):
             raise Stays(f"its samplers differ in {name}, and it would need one")
         if found[0] is None or (name == "cfg" and not isinstance(found[0], Real)):
