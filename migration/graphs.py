@@ -45,7 +45,8 @@ class Prompt:
         self.nodes = nodes
 
     def kinds(self):
-        return {id: node["class_type"] for id, node in self.nodes.items() if isinstance(node, dict) and "class_type" in node}
+        return {id: node["class_type"] for id, node in self.nodes.items()
+                if isinstance(node, dict) and "class_type" in node and isinstance(node.get("inputs", {}), dict)}
 
     def is_off(self, id):
         return False
@@ -61,7 +62,8 @@ class Prompt:
         """(node, input) of those that take its first output."""
         found = []
         for other, node in self.nodes.items():
-            for name, given in (node.get("inputs", {}) if isinstance(node, dict) else {}).items():
+            inputs = node.get("inputs") if isinstance(node, dict) else None
+            for name, given in inputs.items() if isinstance(inputs, dict) else ():
                 if isinstance(given, list) and given[:2] == [id, 0]:
                     found.append((other, name))
         return found

@@ -38,7 +38,8 @@ def migrate(workflow):
 
 
 def migrated(graph):
-    kinds = {id: kind for id, kind in graph.kinds().items() if kind in TABLE}
+    """Replace what is to be replaced in one graph; a Line for each."""
+    kinds = {id: kind for id, kind in graph.kinds().items() if isinstance(kind, str) and kind in TABLE}
     wires = {id: downstream(graph, id) for id in kinds}
     for id, kind in kinds.items():
         try:

@@ -26,6 +26,7 @@ from .likeness import LikenessNode
 from .other_models import Autoguidance, Classifier
 from .perturbed import ERG, PAG, S2, SEG, SLG, TPG
 from .prompts import CADS, Negative, Null
+from .replacements import register
 from .scale import CFG, FBG, BetaCFG, CFGPlusPlus, Distilled, StreamCFG
 from .schedules import Drawn, Math, Preset, Preview
 
@@ -41,5 +42,8 @@ NODES = [*STRATEGIES, Drawn, Preset, Math, Preview, DemoModel, DemoClassifier, L
 
 
 class Guidance(ComfyExtension):
+    async def on_load(self):
+        await register()
+
     async def get_node_list(self):
         return NODES
