@@ -7,7 +7,6 @@ from pathlib import Path
 from .graphs import NoWorkflow
 from .migrate import migrate
 
-
 BROKEN = (AttributeError, IndexError, KeyError, TypeError, ValueError)  # what a file that only looks like one raises
 
 

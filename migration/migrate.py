@@ -1,18 +1,19 @@
 """Old nodes replaced by ours, one after the other, by the table; what became of each is one line."""
 
-import json
 import re
-from math import isfinite
-from numbers import Real
 from typing import NamedTuple
 
-from . import conversions
 from .conversions import Stays
-from .graphs import Source, graphs_of
-from .table import NODES, SAMPLERS, TABLE
+from .graphs import graphs_of
+from .old import Earlier, Old
+from .prompt import Source
+from .table import SAMPLERS, TABLE
 
 SAME = "The same numbers."
 LOOKING = re.compile("Scheduler|Sigmas|Save|Preview")  # nodes that take a model and do not guide it
+ORDER = {"pre": 0, "cfg": 1, "post": 2}  # in which the host calls its hooks
+SINGLE = {"cfg", "calc"}  # hooks for one node only
+OF_THE_ANSWER = {"GuidanceRescale", "GuidanceRenorm", "GuidanceMimic", "GuidanceMomentum"}  # which take what is there so far
 
 
 class Line(NamedTuple):
@@ -40,58 +41,58 @@ def migrate(workflow):
 def migrated(graph):
     """Replace what is to be replaced in one graph; a Line for each."""
     kinds = {id: kind for id, kind in graph.kinds().items() if isinstance(kind, str) and kind in TABLE}
-    wires = {id: downstream(graph, id) for id in kinds}
-    for id, kind in kinds.items():
+    nodes = [Old(graph, id, kind, *downstream(graph, id)) for id, kind in kinds.items()]
+    for node in nodes:
+        behind, before = on_the_wire(node, nodes)
         try:
-            later = [other for other in wires[id][0] if other in kinds and not graph.is_off(other)]
-            new, said = one(graph, id, kind, later, wires[id][1], kinds)
+            new, said = replaced(node, behind, before)
         except Stays as reason:
             new, said = (), f"It stays: {reason}."
-        yield Line(id, kind, new, said, graph.name)
+        yield Line(node.id, node.kind, new, said, graph.name)
 
 
-def one(graph, id, kind, later, samplers, kinds):
-    """Replace one node. later: the old ones behind it on the wire; samplers: where the wire ends. Returns (ids, sentence)."""
-    entry = TABLE[kind]
-    node = Old(graph, id, entry, samplers)
-    case = next((case for case in entry.get("cases", [entry]) if node.fits(case.get("if", {}))), None)
-    taken = next((kinds[other] for other in later if slot(kinds[other]) is not None and slot(kinds[other]) == slot(kind)), None)
-    if taken and not graph.is_off(id):
-        graph.leave_out(id)
-        return (), f"It is left out: {taken} behind it takes its place, so it had no effect."
-    if case is None or "stays" in case:
-        raise Stays(case["stays"] if case else "its settings have no counterpart")
-    if graph.is_shown(id):
+def replaced(node, behind, before):
+    """Replace one node, if nothing speaks against it: (ids of the new ones, sentences). Raises Stays."""
+    taker = next((other for other in behind if other.hook in SINGLE and other.hook == node.hook), None)
+    if taker and not node.is_off:
+        node.graph.leave_out(node.id)
+        return (), f"It is left out: {taker.kind} behind it takes its place, so it had no effect."
+    if "stays" in node.case:
+        raise Stays(node.case["stays"])
+    if node.graph.is_shown(node.id):
         raise Stays("a subgraph shows its widgets as its own")
-    if case.get("alone") and any(kinds[other] == kind for other in (*later, *before(graph, id, kinds))):
-        raise Stays(f"there are several {kind} on this wire, of which each is in force for its part")
-    if "sampler" in case and graph.is_off(id):
+    for other in (*behind, *before):
+        if other.kind in node.case.get("apart", ()):
+            raise Stays(f"{other.kind} is on the same wire, and each of the two would change what the other does")
+    if "sampler" in node.case and node.is_off:
         raise Stays("it is switched off, and its sampler would have to change with it")
-    made = [{name: node.converted(new["id"], name, spec) for name, spec in new["inputs"].items()} for new in case["to"]]
-    edits = [(sampler, name, node.at_sampler(sampler).given(spec)) for name, spec in case.get("sampler", {}).items()
-             for sampler in node.known_samplers()]
-    place(graph, id, case["to"], made)
+    made, edits = node.made(), node.edits()
+    put_in(node, made)
     for sampler, name, value in edits:
-        graph.set(sampler, name, value)
-    ids = tuple(new["id"] for new in case["to"])
-    raised = [f"Its sampler's cfg is {value:g} now." for _, name, value in edits if name == "cfg"]
-    return ids, " ".join([*[SAME] * case.get("same", False), *dict.fromkeys(raised), *filter(None, [case.get("note")])])
+        node.graph.set(sampler, name, value)
+    company = [] if node.is_off else list(in_company(node, made, behind, before))
+    same = [SAME] * (node.case.get("same", False) and not company)
+    now = [f"Its sampler's cfg is {value:g} now." for _, name, value in edits if name == "cfg"]
+    return tuple(new["id"] for new in node.case["to"]), " ".join([*same, *dict.fromkeys(now), *about(node), *company])
 
 
-def place(graph, id, to, made):
+def about(node):
+    return [node.case["note"]] if "note" in node.case else []
+
+
+def put_in(node, made):
     """Put the new nodes in: the last one where the old one was, so that what it is linked to stays."""
     added = []
-    for new, inputs in zip(to, made):
-        inputs = {name: Source(added[value.place], 0) if isinstance(value, Earlier) else value for name, value in inputs.items()}
-        if new is to[-1]:
-            graph.become(id, new["id"], {name: value for name, value in inputs.items() if value is not None})
+    for new, inputs in zip(node.case["to"], made):
+        given = {name: Source(added[value.place], 0) if isinstance(value, Earlier) else value
+                 for name, value in inputs.items() if value is not None}
+        if new is node.case["to"][-1]:
+            node.graph.become(node.id, new["id"], given)
         else:
-            added.append(graph.add(id, new["id"], {name: value for name, value in inputs.items() if value is not None}))
+            added.append(node.graph.add(node.id, new["id"], given))
 
 
-def slot(kind):
-    return TABLE[kind].get("slot")
-
+# ------------------------------------------------------------------------------------------------ wires
 
 def downstream(graph, id):
     """(the nodes behind one on its MODEL wire, the samplers that it leads to; None among these is one of an unknown kind)"""
@@ -110,86 +111,28 @@ def downstream(graph, id):
     return seen, list(dict.fromkeys(samplers))
 
 
-def before(graph, id, kinds):
-    """The old nodes whose wire leads through this one."""
-    return [other for other in kinds if other != id and id in downstream(graph, other)[0]]
+def on_the_wire(node, nodes):
+    """The old nodes behind and before one, those that are switched off left out."""
+    acting = [other for other in nodes if not other.is_off]
+    return ([other for other in acting if other.id in node.behind], [other for other in acting if node.id in other.behind])
 
 
-class Earlier(NamedTuple):
-    """The output of one of the new nodes before."""
-    place: int
+def in_company(node, made, behind, before):
+    """What is otherwise because of the other nodes on the wire: one sentence each."""
+    for other in behind:
+        if ORDER.get(node.hook, 0) > ORDER.get(other.hook, 9) and (of_the_answer(node, made) or of_the_answer(other)):
+            yield (f"{other.kind} behind it used to act before it; here the wire's order counts, so put it in front of this "
+                   "one for the same numbers.")
+    for other in (*before, *behind):
+        first = (ORDER.get(other.hook, 9), other in behind) < (ORDER.get(node.hook, -1), other not in behind)
+        if first and (other.entry.get("edits") == "cond" or (other.entry.get("edits"), node.kind) in UNCOND):
+            yield f"Other numbers beside {other.kind}, which handed it a changed prediction; here it works on the model's own."
 
 
-class Old:
-    """An old node's inputs, by their ids there, and those of its sampler."""
-
-    def __init__(self, graph, id, entry, samplers):
-        self.graph, self.id, self.entry, self.samplers = graph, id, entry, samplers
-
-    def at_sampler(self, sampler):
-        return Old(self.graph, self.id, self.entry, [sampler])
-
-    def input(self, name):
-        if name.startswith("sampler."):
-            return self.of_sampler(name.partition(".")[2])
-        value = self.graph.value(self.id, name)
-        return self.entry.get("widgets", {}).get(name) if value is None else value
-
-    def known_samplers(self):
-        if not self.samplers or None in self.samplers:
-            raise Stays("its wire leads to no sampler, or to one that is not known, whose settings it would need")
-        return self.samplers
-
-    def of_sampler(self, name):
-        found = [self.graph.value(sampler, name) for sampler in self.known_samplers()]
-        if any(plain(value) != plain(found[0]) for value in found):
-            raise Stays(f"its samplers differ in {name}, and it would need one")
-        if found[0] is None or (name == "cfg" and not isinstance(found[0], Real)):
-            raise Stays(f"its sampler's {name} is {'linked' if found[0] is not None else 'missing'}, and would be needed here")
-        return found[0]
-
-    def fits(self, wanted):
-        return all(self.input(name) == value and not isinstance(self.input(name), Source) for name, value in wanted.items())
-
-    def given(self, spec):
-        """What a spec of the table comes to."""
-        if isinstance(spec, str):
-            return self.input(spec)
-        if "value" in spec:
-            return spec["value"]
-        if "node" in spec:
-            return Earlier(spec["node"])
-        names = spec["of"] if isinstance(spec["of"], list) else [spec["of"]]
-        values = [self.input(name) for name in names]
-        linked = [name for name, value in zip(names, values) if isinstance(value, Source)]
-        if "linked" in spec:
-            return spec["linked"] if linked else values[0]
-        if linked:
-            raise Stays(f"its {linked[0]} is linked, and would have to be converted")
-        try:
-            if "plus" in spec:
-                return values[0] + spec["plus"]
-            if "choices" in spec:
-                key = values[0] if isinstance(values[0], str) else json.dumps(values[0])
-                return spec["choices"][key]
-            return getattr(conversions, spec["by"])(*values)
-        except (TypeError, ValueError, KeyError, AttributeError, OverflowError):
-            raise Stays(f"its {', '.join(names)} cannot be {', '.join(repr(value)[:40] for value in values)}") from None
-
-    def converted(self, new, name, spec):
-        """An input of a new node, within what it takes."""
-        value = self.given(spec)
-        given = next(given for given in NODES[new]["inputs"] if given["id"] == name)
-        if value is None or isinstance(value, (Source, Earlier)):
-            return value
-        is_number = isinstance(value, Real) and not isinstance(value, bool)
-        low, high = given.get("min"), given.get("max")
-        if is_number and low is not None and not (isfinite(value) and low <= value <= high):
-            raise Stays(f"{new}'s {name} would be {value:g}; it has to be between {low:g} and {high:g}")
-        if "options" in given and value not in given["options"]:
-            raise Stays(f"{new}'s {name} would be {value!r}; it has to be one of {', '.join(given['options'])}")
-        return conversions.number(value) if is_number and given["type"].startswith("STRING") else value
+UNCOND = {("uncond", "CFGZeroStarAndInit"), ("uncond", "PerpNeg"), ("uncond", "CFGZeroStar")}
 
 
-def plain(value):
-    return (value.node, value.slot) if isinstance(value, Source) else value
+def of_the_answer(node, made=None):
+    """Whether what it becomes works on the answer so far."""
+    ids = {new["id"] for new in node.case.get("to", ())}
+    return bool(ids & OF_THE_ANSWER) or any(inputs.get("rescale") for inputs in made or ())

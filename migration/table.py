@@ -1,13 +1,14 @@
 """The table of other packs' nodes, and what our nodes take: data, read from the two JSON files beside this one.
 
 An entry of table.json is by the old node's id. `widgets` are its values in the page's order with their defaults, `sockets`
-its links. `slot` is the hook that only one node has: of several the last one on the wire. Then either `stays`, which says
-why nothing of ours does the same, or `cases`, of which the first whose `if` holds is taken:
+its links. `hook` is where in the host it acts: pre, cfg, post, which is the order whatever the wire says, or calc; of cfg and
+calc there is one each, for the last node on the wire. `edits` is the prediction that it hands on changed. Then either `stays`,
+which says why nothing of ours does the same, or `cases`, of which the first whose `if` holds is taken:
 
     to       our nodes in wire order (the last one takes the old one's place), each with its inputs
     sampler  what the sampler after it gets instead
     same     true: the same numbers; otherwise `note` says what differs, and who is right
-    alone    true: not beside another node of its kind on one wire
+    apart    not beside these on one wire
 
 An input is the old input's id, or {"value": ...}, {"of": old id, "plus": number}, {"of": old id, "choices": {old: new}},
 {"of": [old ids], "by": a function of conversions.py} or {"node": place in `to`}. `sampler.cfg` and `sampler.negative` are

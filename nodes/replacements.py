@@ -49,9 +49,10 @@ def replaced(request, ours):
     prompt = request.get("prompt") if isinstance(request, dict) else None
     for node in prompt.values() if isinstance(prompt, dict) else ():
         old = node.get("class_type") if isinstance(node, dict) else None
-        if isinstance(old, str) and old in ours and old not in nodes.NODE_CLASS_MAPPINGS and isinstance(node.get("inputs"), dict):
-            given = {**TABLE[old].get("widgets", {}), **node["inputs"]}
-            inputs = {name: given.get(spec) if isinstance(spec, str) else spec["value"] for name, spec in ours[old]["inputs"].items()}
-            node["class_type"] = ours[old]["id"]
+        is_ours = isinstance(old, str) and old in ours and old not in nodes.NODE_CLASS_MAPPINGS
+        if is_ours and isinstance(node.get("inputs"), dict):
+            given, new = {**TABLE[old].get("widgets", {}), **node["inputs"]}, ours[old]
+            inputs = {name: given.get(spec) if isinstance(spec, str) else spec["value"] for name, spec in new["inputs"].items()}
+            node["class_type"] = new["id"]
             node["inputs"] = {name: value for name, value in inputs.items() if value is not None}
     return request

@@ -116,8 +116,8 @@ class Run:
         elif kind == "executed":
             self.pictures += (data.get("output") or {}).get("images", [])
         elif kind == "execution_error":
-            raise Refused([{"node": data["node_id"], "type": data["exception_type"], "message": data["exception_message"].strip(),
-                            "input": None}])
+            said = data["exception_message"].strip()
+            raise Refused([{"node": data["node_id"], "type": data["exception_type"], "message": said, "input": None}])
         elif kind == "execution_interrupted":
             raise Refused([{"node": data.get("node_id"), "type": kind, "message": "the run was interrupted", "input": None}])
         return kind == "execution_success" or (kind == "executing" and data.get("node") is None)
