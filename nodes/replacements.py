@@ -5,6 +5,7 @@ lacks an input or what only the page writes (`_meta`), so such prompts are made 
 """
 
 import sys
+from typing import Any
 
 import nodes
 from comfy_api.latest import ComfyAPI, io
@@ -30,7 +31,7 @@ def mapped(name, spec):
 
 async def register():
     """Tell the host of the replacements, if it has such a thing and knows none for that node."""
-    host = getattr(getattr(sys.modules.get("server"), "PromptServer", None), "instance", None)
+    host: Any = getattr(getattr(sys.modules.get("server"), "PromptServer", None), "instance", None)
     manager = getattr(host, "node_replace_manager", None)
     if manager is None or not hasattr(io, "NodeReplace"):
         return
