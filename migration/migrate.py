@@ -13,7 +13,10 @@ SAME = "The same numbers."
 LOOKING = re.compile("Scheduler|Sigmas|Save|Preview")  # nodes that take a model and do not guide it
 ORDER = {"pre": 0, "cfg": 1, "post": 2}  # in which the host calls its hooks
 SINGLE = {"cfg", "calc"}  # hooks for one node only
-OF_THE_ANSWER = {"GuidanceRescale", "GuidanceRenorm", "GuidanceMimic", "GuidanceMomentum"}  # which take what is there so far
+OF_THE_DIRECTION = {"GuidanceFDG", "GuidanceAutoRange", "GuidanceCFGZeroStar"}  # which scale what is there so far of guidance
+OF_THE_ANSWER = {"GuidanceRescale", "GuidanceRenorm", "GuidanceMimic", "GuidanceMomentum"}  # and of the picture
+
+UNCOND = {"CFGZeroStarAndInit", "CFGZeroStar", "PerpNeg"}  # old nodes that go by the negative itself
 
 
 class Line(NamedTuple):
@@ -120,19 +123,22 @@ def on_the_wire(node, nodes):
 def in_company(node, made, behind, before):
     """What is otherwise because of the other nodes on the wire: one sentence each."""
     for other in behind:
-        if ORDER.get(node.hook, 0) > ORDER.get(other.hook, 9) and (of_the_answer(node, made) or of_the_answer(other)):
+        matters = of_the_answer(node, made) or of_the_answer(other) or (other.hook == "pre" and of_the_direction(node))
+        if ORDER.get(node.hook, 0) > ORDER.get(other.hook, 9) and matters:
             yield (f"{other.kind} behind it used to act before it; here the wire's order counts, so put it in front of this "
                    "one for the same numbers.")
     for other in (*before, *behind):
         first = (ORDER.get(other.hook, 9), other in behind) < (ORDER.get(node.hook, -1), other not in behind)
-        if first and (other.entry.get("edits") == "cond" or (other.entry.get("edits"), node.kind) in UNCOND):
+        edits = other.entry.get("edits") if first else None
+        if edits == "cond" or (edits == "uncond" and node.kind in UNCOND):
             yield f"Other numbers beside {other.kind}, which handed it a changed prediction; here it works on the model's own."
-
-
-UNCOND = {("uncond", "CFGZeroStarAndInit"), ("uncond", "PerpNeg"), ("uncond", "CFGZeroStar")}
 
 
 def of_the_answer(node, made=None):
     """Whether what it becomes works on the answer so far."""
     ids = {new["id"] for new in node.case.get("to", ())}
     return bool(ids & OF_THE_ANSWER) or any(inputs.get("rescale") for inputs in made or ())
+
+
+def of_the_direction(node):
+    return any(new["id"] in OF_THE_DIRECTION for new in node.case.get("to", ()))

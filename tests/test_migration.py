@@ -104,6 +104,7 @@ def test_ours_gives_the_same_latents_or_says_that_it_does_not(name, monkeypatch)
 PAIRS = [
     ("RescaleCFG", "PAG of core"), ("PAG of core", "RescaleCFG"), ("APG", "CFGNorm"), ("CFGNorm", "TCFG"), ("TCFG", "CFG-Zero*"),
     ("Skimmed", "PAG of core"), ("DynThresh simple", "CFGNorm"), ("TCFG", "DynThresh full"), ("APG", "TCFG"),
+    ("FDG", "TCFG"), ("TCFG", "FDG"),
 ]
 
 
