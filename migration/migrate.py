@@ -15,7 +15,6 @@ ORDER = {"pre": 0, "cfg": 1, "post": 2}  # in which the host calls its hooks
 SINGLE = {"cfg", "calc"}  # hooks for one node only
 OF_THE_DIRECTION = {"GuidanceFDG", "GuidanceAutoRange", "GuidanceCFGZeroStar"}  # which scale what is there so far of guidance
 OF_THE_ANSWER = {"GuidanceRescale", "GuidanceRenorm", "GuidanceMimic", "GuidanceMomentum"}  # and of the picture
-
 UNCOND = {"CFGZeroStarAndInit", "CFGZeroStar", "PerpNeg"}  # old nodes that go by the negative itself
 
 

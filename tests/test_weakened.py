@@ -336,6 +336,13 @@ def test_numbers_alone_where_there_is_one_kind_of_block():
     assert choose_layers(network, "2, 0-1", "skip", "SLG") == ("double.0", "double.1", "double.2")
 
 
+def test_a_question_mark_lets_a_layer_be_missing_but_not_all_of_them():
+    network = ARCHITECTURES["flux"].model().model.diffusion_model
+    assert choose_layers(network, "double.1?, double.9?, single.7-9?", "skip", "SLG") == ("double.1",)
+    with pytest.raises(ValueError, match="SLG: name at least one layer; this model has double.0"):
+        choose_layers(network, "double.9?", "skip", "SLG")
+
+
 def test_published_layers_where_a_model_is_deep_enough():
     deep = mmdit.OpenAISignatureMMDITWrapper(depth=24, device="meta", operations=comfy.ops.disable_weight_init)
     assert choose_layers(deep, "auto", "skip", "SLG") == ("double.7", "double.8", "double.9")
