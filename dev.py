@@ -5,6 +5,8 @@
     python3 dev.py test        the tests, ruff and mypy (or pytest alone, with what follows)
     python3 dev.py serve       ComfyUI with its web page, this pack and the bundled model
     python3 dev.py lab ...     the experiments in lab/ (what follows goes to them)
+    python3 dev.py migrate workflow.json
+                               the same workflow with this pack's nodes in place of other packs', beside it
 
 ComfyUI is the one named by COMFYUI_PATH, else the one this folder is installed in, else a pinned release
 that is fetched once. Python packages live in .venv beside this file. Standard library only.
@@ -60,7 +62,7 @@ def say(text: str) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("command", choices=["demo", "test", "serve", "lab"])
+    parser.add_argument("command", choices=["demo", "test", "serve", "lab", "migrate"])
     parser.add_argument("--host", metavar="VERSION", choices=PINNED,
                         help=f"another pinned ComfyUI: {', '.join(PINNED)}")
     parser.add_argument("--port", type=int, default=8188, help="for serve (default: 8188)")
@@ -70,6 +72,8 @@ def main() -> int:
     # Ending by SIGTERM should unwind like Ctrl+C does, so that children are stopped and folders removed.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
+        if options.command == "migrate":  # which needs neither a host nor packages
+            return migrate(rest)
         host = set_up(options.host)
         if options.command == "serve":
             return serve(host, options.port)
@@ -154,6 +158,15 @@ def demo(host: Path, _: list[str]) -> int:
 
 def lab(host: Path, arguments: list[str]) -> int:
     return call([python(), ROOT / "lab", *arguments], environment(host))
+
+
+def migrate(arguments: list[str]) -> int:
+    from migration import command  # this folder is on the path of a script
+    try:
+        command.run(arguments, say)
+    except command.Refused as refused:
+        raise Failure(str(refused)) from None
+    return 0
 
 
 # ---------------------------------------------------------------------------------------------- set-up

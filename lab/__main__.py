@@ -77,6 +77,11 @@ def workflows(args):
     write()
 
 
+def schema(args):
+    from pack.lab.schema import write
+    write()
+
+
 def main():
     parser = argparse.ArgumentParser(prog="python lab", description=__doc__)
     commands = parser.add_subparsers(required=True)
@@ -119,6 +124,8 @@ def main():
     command.set_defaults(run=strength)
     command = commands.add_parser("workflows", help="write the example workflows from the menu")
     command.set_defaults(run=workflows)
+    command = commands.add_parser("schema", help="write down what every node takes and gives")
+    command.set_defaults(run=schema)
     args = parser.parse_args()
     load_host()
     load_pack()

@@ -29,6 +29,7 @@ from .perturbed import ERG, PAG, S2, SEG, SLG, TPG
 from .plan import Plan
 from .probe import ProbeNode, ProbePlot
 from .prompts import CADS, Negative, Null
+from .replacements import register
 from .scale import CFG, FBG, BetaCFG, CFGPlusPlus, Distilled, StreamCFG
 from .schedules import Drawn, Math, Preset, Preview
 from .sweep import CostNode, Sweep
@@ -49,5 +50,8 @@ NODES = [
 
 
 class Guidance(ComfyExtension):
+    async def on_load(self):
+        await register()
+
     async def get_node_list(self):
         return NODES

@@ -17,7 +17,7 @@ RESCALE = io.Float.Input("rescale", default=0.0, min=0.0, max=1.0, step=0.01, to
 def layers(default, tooltip, auto="what is published for the model, else the middle"):
     return io.String.Input("layers", default=default, tooltip=f"{tooltip}, separated by commas: input.4, middle, output.3.0 of "
                            f"UNets; double.7-9, single.3 or 40%-60% of transformers; all; auto is {auto}. A name stands for "
-                           "all layers that begin with it.")
+                           "all layers that begin with it; a ? behind it lets it be missing.")
 
 
 class Perturbing(Strategy):

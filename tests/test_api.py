@@ -1,5 +1,6 @@
 """Through the HTTP API of a running ComfyUI, as a program drives it: what works, and how mistakes are told."""
 
+import asyncio
 import importlib.util
 import json
 import os
@@ -191,3 +192,104 @@ def test_a_probe_tells_its_numbers_in_the_history(server):
     numbers = json.loads(outputs["plot"]["text"][0])
     assert numbers["rows"] == [2] * 4 and numbers["streams"][0]["scale"] == [5.0] * 4
     assert len(outputs["plot"]["images"]) == 1
+
+
+# ------------------------------------------------------------------------------------------------ the example client
+
+API = Path(__file__).parent.parent / "example_workflows" / "api"
+
+
+@pytest.fixture(scope="module")
+def client():
+    spec = importlib.util.spec_from_file_location("client", API / "client.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def driven(client, server, *settings, progress=lambda value, most: None):
+    """(the run, its pictures' bytes) of the example's workflow with inputs set."""
+    async def drive():
+        async with client.Client(server.address) as connection:
+            prompt = client.changed(json.loads((API / "workflow.json").read_text()), settings)
+            run = await connection.run(prompt, progress)
+            return run, [await connection.picture(file) for file in run.pictures]
+
+    return asyncio.run(asyncio.wait_for(drive(), 60))
+
+
+def test_the_example_client_follows_a_run_and_reads_what_it_tells(client, server):
+    steps = []
+    run, pictures = driven(client, server, "sampler.steps=4", progress=lambda value, most: steps.append((value, most)))
+    assert steps[-1] == (4, 4)
+    assert run.told["cfg"].startswith("In force: cfg") and "Chain: CFG, PAG" in run.told["pag"]
+    assert [point["value"] for point in run.applied["schedule"]][0] == 8.0 and len(run.applied["schedule"]) >= 3
+    (picture,) = pictures
+    assert picture.startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("setting, error", [
+    ("pag.scale=1e6", {"node": "pag", "type": "custom_validation_failed", "input": "scale"}),
+    ("pag.rescale=2", {"node": "pag", "type": "value_bigger_than_max", "input": "rescale"}),
+    ("pag.layers=middle.7", {"node": "pag", "type": "ValueError", "input": None}),
+    ("pag.model=[\"positive\", 0]", {"node": "pag", "type": "return_type_mismatch", "input": "model"}),
+])
+def test_the_example_client_hands_on_errors_that_a_program_can_read(client, server, setting, error):
+    with pytest.raises(client.Refused) as refused:
+        driven(client, server, setting)
+    (found,) = refused.value.errors
+    assert found.pop("message").strip() and found == error
+
+
+# ------------------------------------------------------------------------------------------------ nodes that nobody has
+
+def missing(**inputs):
+    """A workflow with a node of another pack that is not installed, as a program writes it: without `_meta`."""
+    graph = workflow("DynamicThresholdingSimple", **inputs)
+    for node in graph.values():
+        del node["_meta"]
+    return graph
+
+
+def test_a_missing_node_of_which_ours_is_the_same_is_replaced(server, info):
+    assert "DynamicThresholdingSimple" not in info
+    ours = workflow("GuidanceMimic", **{**defaults(info, "GuidanceMimic"), "mimic_scale": 3.0, "per_channel": False})
+    theirs = missing(mimic_scale=3.0, threshold_percentile=1.0)
+    assert pixels(server, theirs) == pixels(server, ours) != pixels(server, workflow())
+    assert pixels(server, missing(mimic_scale=3.0)) == pixels(server, ours)  # without one that has a default
+
+
+def pixels(server, graph):
+    from PIL import Image
+
+    (saved,) = server.run(graph)["saved"]["images"]
+    return Image.open(server.output / saved["filename"]).tobytes()
+
+
+@pytest.mark.parametrize("change, kind, about", [
+    (lambda graph: graph["ours"]["inputs"].pop("model"), "required_input_missing", "model"),
+    (lambda graph: graph["ours"]["inputs"].update(threshold_percentile=0.1), "value_smaller_than_min", "percentile"),
+    (lambda graph: graph["ours"]["inputs"].update(mimic_scale="x" * 10**6), "custom_validation_failed", "mimic_scale"),
+])
+def test_what_is_wrong_with_a_replaced_node_is_refused_as_with_ours(server, client, change, kind, about):
+    graph = missing(mimic_scale=3.0, threshold_percentile=1.0)
+    change(graph)
+    status, answer = server.post("/prompt", {"prompt": graph})
+    (error,) = client.refusal(answer).errors
+    assert status == 400 and (error["node"], error["type"], error["input"]) == ("ours", kind, about)
+
+
+def test_the_page_is_told_of_the_replacements(server):
+    status, known = server.get("/node_replacements")
+    assert status == 200
+    (told,) = known["DynamicThresholdingSimple"]
+    assert told["new_node_id"] == "GuidanceMimic" and told["old_widget_ids"] == ["mimic_scale", "threshold_percentile"]
+    assert {"new_id": "per_channel", "set_value": False} in told["input_mapping"]
+
+
+@pytest.mark.parametrize("prompt", [{"ours": {"class_type": "DynamicThresholdingSimple"}}, {"a": {"class_type": ["TCFG"], "inputs": {}}}])
+def test_a_prompt_that_is_none_is_left_to_the_host(server, prompt):
+    pack = importlib.import_module("pack.nodes.replacements")
+    assert pack.replaced({"prompt": prompt}, pack.PLAIN) == {"prompt": prompt}
+    for request in ({"prompt": [1]}, {"prompt": {"a": 3}}, [], None):
+        assert pack.replaced(request, pack.PLAIN) == request

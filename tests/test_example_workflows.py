@@ -34,8 +34,9 @@ def to_api(graph, known):
         widgets = [name for name, (kind, *more) in types.items()
                    if is_widget(kind, more[0] if more else {}) and kind != "COMFY_AUTOGROW_V3"]
         values = list(entry.get("widgets_values", ()))
-        if "seed" in widgets and values[widgets.index("seed") + 1] in ("fixed", "randomize", "increment", "decrement"):
-            values.pop(widgets.index("seed") + 1)  # the editor's own
+        for name in widgets:
+            if isinstance(types[name][-1], dict) and types[name][-1].get("control_after_generate"):
+                values.pop(widgets.index(name) + 1)  # the editor's own
         assert len(values) == len(widgets), entry["type"]
         linked = {i["name"]: sources[i["link"]] for i in entry["inputs"] if i["link"] is not None}
         workflow[str(entry["id"])] = {"class_type": entry["type"], "inputs": dict(zip(widgets, values)) | linked}

@@ -381,6 +381,13 @@ def test_a_hostile_text_is_refused_at_once(text, says):
         choose_layers(ARCHITECTURES["wan"].model().model.diffusion_model, text, "skip", "SLG")
 
 
+def test_a_question_mark_lets_a_layer_be_missing_but_not_all_of_them():
+    network = ARCHITECTURES["flux"].model().model.diffusion_model
+    assert choose_layers(network, "double.1?, double.9?, single.7-9?", "skip", "SLG") == ("double.1",)
+    with pytest.raises(ValueError, match="SLG: name at least one layer; this model has double.0"):
+        choose_layers(network, "double.9?", "skip", "SLG")
+
+
 def test_published_layers_where_a_model_is_deep_enough():
     deep = mmdit.OpenAISignatureMMDITWrapper(depth=24, device="meta", operations=comfy.ops.disable_weight_init)
     assert choose_layers(deep, "auto", "skip", "SLG") == ("double.7", "double.8", "double.9")

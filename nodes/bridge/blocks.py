@@ -151,7 +151,7 @@ def choose_layers(network, text, kind, strategy):
 
     text: names with commas between. A name stands for all layers that begin with it (`input.4`), a range for several
     (`double.7-9`, `40%-60%` of the depth), `all` for all, `middle` for the middle, and `auto` for what is published for
-    this model and what is done to it (`kind`), else the middle.
+    this model and what is done to it (`kind`), else the middle. A question mark behind a name lets it be missing.
     """
     anatomy = anatomy_of(network)
     if anatomy is None:
@@ -165,8 +165,8 @@ def choose_layers(network, text, kind, strategy):
     if len(names) > MOST:
         raise ValueError(f"{strategy}: layers has {len(names)} names; it has to have at most {MOST}.")
     for name in names:
-        found = published(network, layers, kind) if name.lower() == "auto" else named(layers, name)
-        if not found:
+        found = published(network, layers, kind) if name.lower() == "auto" else named(layers, name.rstrip("?"))
+        if not found and not name.endswith("?"):
             raise ValueError(f"{strategy}: this model has no layer {name[:60]!r}; it has {spoken(layers)}.")
         chosen.update(found)
     if not chosen:
