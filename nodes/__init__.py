@@ -23,6 +23,8 @@ from .direction import (
 from .elsewhere import SWG, TSG, RectCFGPlusPlus
 from .fewer_rows import Adaptive, Alternate, Budget, Compress
 from .likeness import LikenessNode
+from .model_preset import ModelPreset
+from .negative_texts import NegativeTexts
 from .other_models import Autoguidance, Classifier
 from .perturbed import ERG, PAG, S2, SEG, SLG, TPG
 from .plan import Plan
@@ -38,7 +40,7 @@ STRATEGIES = [
     Adaptive, Alternate, Compress, Budget,
     Autoguidance, SEG, TPG, S2, ERG, PLADIS, Classifier, Null, CADS,
 ]
-NODES = [*STRATEGIES, Drawn, Preset, Math, Preview, Plan, DemoModel, DemoClassifier, LikenessNode]
+NODES = [*STRATEGIES, Drawn, Preset, Math, Preview, Plan, ModelPreset, NegativeTexts, DemoModel, DemoClassifier, LikenessNode]
 
 
 class Guidance(ComfyExtension):

@@ -13,7 +13,7 @@ FILES = sorted((Path(__file__).parent.parent / "example_workflows").glob("*.json
 every_file = pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 WIDGETS = ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO")
 NOTES = ("MarkdownNote", "Note")
-ELSEWHERE = {"GuidanceLikeness", "GuidanceDistilled"}  # need a model that the pack does not bring
+ELSEWHERE = {"GuidanceLikeness", "GuidanceDistilled", "GuidanceModelPreset", "GuidanceNegativeTexts"}  # need a model that the pack does not bring
 STEPS = 4
 # Four steps are too few for these to act as they are set.
 HASTY = {"GuidanceAdaptive": {"threshold": 1.0}, "GuidanceBudget": {"rows": 6}}

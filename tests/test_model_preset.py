@@ -1,0 +1,213 @@
+"""Guidance for this model: every family of the table is recognised, and what is set up is the same nodes chained by hand."""
+
+import json
+
+import comfy.model_base
+import comfy.model_patcher
+import comfy.supported_models
+import pytest
+import torch
+from pack.lab import preset as lab_preset
+from pack.nodes import STRATEGIES
+from pack.nodes.families import PUBLISHED, STYLES, candidates, families
+from pack.nodes.model_preset import AUTO, CHAINED, with_defaults
+from pack.nodes.negative_texts import TEXTS
+from pack.tests.architectures import ARCHITECTURES
+from pack.tests.host import NODES, one_level, prompt, short
+
+FAMILIES = list(families().values())
+HOSTED = [(family, name) for family in FAMILIES for name in family.classes if hasattr(comfy.supported_models, name)]
+by_name = lambda value: getattr(value, "name", value)
+
+
+def config_of(family, name):
+    """The host's own config for a network that this family's weights would have."""
+    kind = getattr(comfy.supported_models, name)
+    return kind({"in_channels": 4, **kind.unet_config, **family.tells})
+
+
+def made(model, style=PUBLISHED, variant=AUTO, **links):
+    return NODES["GuidanceModelPreset"].execute(model, variant=variant, style=style, **links).result
+
+
+
+
+# ---------------------------------------------------------------------------------------------- recognition
+
+def test_the_table_covers_the_newest_host():
+    assert len(FAMILIES) >= 75
+    assert {name for family in FAMILIES for name in family.classes} - set(dir(comfy.supported_models)) == set()
+
+
+@pytest.mark.parametrize("family, name", HOSTED, ids=by_name)
+def test_a_family_is_recognised_by_its_config(family, name):
+    config = config_of(family, name)
+    assert family in candidates(config)
+    assert all(name in other.classes for other in candidates(config))
+
+
+@pytest.mark.parametrize("family, name, first", [
+    ("Flux.2 dev", "Flux2", "Flux.2 dev"), ("Flux.2 Klein 4B/9B distilled", "Flux2", "Flux.2 Klein base 4B"),
+    ("Wan 2.1 T2V 1.3B", "WAN21_T2V", "Wan 2.1 T2V 1.3B"), ("SD3.5 Medium", "SD3", "SD3.5 Medium"),
+    ("NewBie-Image", "Lumina2", "NewBie-Image"), ("Z-Image Turbo", "ZImage", "Z-Image"), ("SDXL Turbo", "SDXL", "SDXL base"),
+    ("Ovis Image", "FluxSchnell", "Ovis Image"), ("Flux.1 schnell", "FluxSchnell", "Flux.1 schnell"),
+])
+def test_auto_takes_the_likeliest_that_fits(family, name, first):
+    assert candidates(config_of(families()[family], name))[0].name == first
+
+
+def test_a_relative_of_a_known_class_is_not_taken_for_it():
+    for kind in (comfy.supported_models.SSD1B, comfy.supported_models.SD15_instructpix2pix, comfy.supported_models.HunyuanImage21):
+        assert candidates(kind({"in_channels": 4, **kind.unet_config})) == []
+
+
+def test_an_unknown_model_stays_as_it_is_and_one_sentence_says_so():
+    model = one_level()
+    same, text = made(model)
+    assert same is model and text == "This model, a OneLevelUNet, is of no family in the table, so it is left as it is."
+
+
+def test_a_style_without_a_source_is_not_offered_and_one_sentence_says_so():
+    model = one_level()
+    same, text = made(model, "natural", "Z-Image Turbo")
+    assert same is model and text.startswith("natural is not offered for Z-Image Turbo") and text.count(".") == 1
+
+
+# ---------------------------------------------------------------------------------------------- chains
+
+def test_every_knob_of_the_table_is_one_and_in_its_range():
+    for family in FAMILIES:
+        for style in family.offered:
+            setup = family.setup(style)
+            assert setup.sources and all(setup.sources)
+            for kind, given, source in setup.nodes:
+                assert CHAINED[kind].check(given).keys() == given.keys() <= {knob.id for knob in CHAINED[kind].inputs}, family.name
+                assert 1 <= source <= len(setup.sources)
+            assert {setting.source for setting in setup.settings} <= set(range(1, len(setup.sources) + 1))
+
+
+def test_no_cfg_is_set_where_guidance_is_distilled():
+    for family in FAMILIES:
+        if family.distilled.startswith("yes"):
+            kinds = {node.name for style in family.offered for node in family.setup(style).nodes}
+            assert kinds <= {"GuidanceDistilled", "GuidanceNAG"}, family.name
+
+
+# A tiny model for every chain that there is, and how to get from it to the family.
+TINY = {
+    "SD1.5": "sd15", "SDXL base": "sdxl", "SDXL Turbo": "sdxl", "SD3.5 Large": "sd3", "Flux.1 dev": "flux", "Flux.2 Klein base 4B": "flux2",
+    "Flux.2 Klein 4B/9B distilled": "flux2", "Qwen-Image": "qwen", "Qwen-Image-Edit 2511": "qwen_edit", "Z-Image Turbo": "z_image",
+    "Lumina 2 (NetaYume)": "lumina2", "Wan 2.1 T2V 1.3B": "wan", "Wan 2.1 I2V 14B": "wan_i2v", "Wan 2.1 VACE 14B": "wan_vace",
+    "HunyuanVideo 720p": "hunyuan_video", "Krea 2 Turbo": "krea2",
+}
+CHAINS = [(name, tiny, style) for name, tiny in TINY.items() if tiny in ARCHITECTURES for style in families()[name].offered]
+
+
+@pytest.mark.parametrize("name, tiny, style", CHAINS, ids=by_name)
+def test_a_style_is_the_same_nodes_chained_by_hand(name, tiny, style):
+    architecture = ARCHITECTURES[tiny]
+    model, negative = architecture.model(), architecture.prompt(7)
+    by_hand = model
+    for entry in lab_preset.chain(families()[name], style).values():
+        kind = NODES[entry["class_type"]]
+        given = {key: value for key, value in entry["inputs"].items() if key not in ("model", "negative")}
+        links = {"negative": negative} if "negative" in entry["inputs"] else {}
+        by_hand = kind.execute(by_hand, **given, **links).result[0]
+    guided, text = made(model, style, name, negative=negative)
+    cfg = 1.0 if families()[name].distilled.startswith("yes") else 3.0
+    answer = architecture.sample(guided, cfg)
+    assert torch.equal(answer, architecture.sample(by_hand, cfg))
+    changes = bool(lab_preset.chain(families()[name], style))
+    assert torch.equal(answer, architecture.sample(model, cfg)) is not changes or name == "Flux.1 dev" and style == PUBLISHED
+    assert text.startswith(f"Set up for {name}, as chosen.\n")
+
+
+def test_every_chain_is_tried_on_some_model():
+    """But for those of LTX-2 and SD3.5 medium, which name layers that a tiny model has not, and Ideogram's two cfgs."""
+    kinds = lambda name, style: tuple(node.name for node in families()[name].setup(style).nodes)
+    tried = {kinds(name, style) for name, _, style in CHAINS}
+    left = {(family.name, style) for family in FAMILIES for style in family.offered if kinds(family.name, style) not in tried}
+    assert left == {("SD3.5 Medium", "natural"), ("LTX-2 19B dev", "natural")}
+
+
+def test_the_cfg_of_the_table_takes_the_place_of_the_samplers():
+    guided = made(one_level(), variant="Qwen-Image")[0]
+    assert torch.equal(short(guided, cfg=1.0), short(guided, cfg=9.0))
+
+
+# ---------------------------------------------------------------------------------------------- words
+
+def test_each_number_is_told_with_its_source():
+    text = made(one_level(), "natural", "SDXL base")[1].splitlines()
+    assert text == [
+        "Set up for SDXL base, as chosen.",
+        "Style natural, on the MODEL wire:",
+        "1. CFG: scale 16, start 5.42, end 0.28, unit sigma [2]",
+        "Sampler: steps 25 [1], sampler dpmpp_2m [1], scheduler karras [1], cfg any, as CFG sets it",
+        "Also: negative: text (quality words) [1]",
+        "[1] templates/image_sdxl_simple.json in comfyui-workflow-templates-json 0.1.123",
+        "[2] Kynkäänniemi et al. 2024, arXiv 2404.07724: their example for SDXL",
+    ]
+
+
+def test_auto_says_what_the_weights_do_not_tell(monkeypatch):
+    model = one_level()
+    monkeypatch.setattr(model.model, "model_config", config_of(families()["Z-Image"], "ZImage"))
+    text = made(model)[1]
+    assert text.startswith("Taken for Z-Image, by its class ZImage. Its weights do not tell it from Z-Image Turbo: choose the ")
+
+
+def test_a_variant_that_the_model_cannot_be_is_refused_with_those_that_it_can(monkeypatch):
+    model = one_level()
+    monkeypatch.setattr(model.model, "model_config", config_of(families()["Z-Image"], "ZImage"))
+    with pytest.raises(ValueError, match="^variant is Qwen-Image, and this model is a ZImage; it has to be auto or one of Z-Image, Z-Image Turbo\\.$"):
+        made(model, variant="Qwen-Image")
+
+
+def test_without_a_negative_the_text_says_what_it_would_add():
+    flux = ARCHITECTURES["flux"].model()
+    guided, text = made(flux, "faithful", "Flux.1 schnell")
+    assert guided is flux
+    assert "With a negative linked: Negative in attention (NAG): scale 4, tau 2.5, alpha 0.25 [2]" in text
+    assert "At cfg 1 the sampler's negative is ignored." in text
+
+
+@pytest.mark.parametrize("wrong", [{"variant": "x" * 10**6}, {"variant": None}, {"style": "best"}, {"style": float("nan")}])
+def test_a_wrong_choice_is_one_sentence(wrong):
+    with pytest.raises(ValueError) as error:
+        NODES["GuidanceModelPreset"].execute(one_level(), **{"variant": AUTO, "style": PUBLISHED, **wrong})
+    assert str(error.value).endswith(".") and len(str(error.value)) < 200 and next(iter(wrong)) in str(error.value)
+
+
+def test_the_lab_prints_the_chain_as_api_json(capsys):
+    lab_preset.report("Flux.1 dev", "faithful")
+    graph = json.loads(capsys.readouterr().out)
+    assert [entry["class_type"] for entry in graph.values()] == ["GuidanceDistilled", "GuidanceNAG"]
+    assert graph["guidance 2"]["inputs"]["model"] == ["guidance 1", 0] and graph["guidance 2"]["inputs"]["negative"] == ["negative", 0]
+    for entry in graph.values():
+        assert with_defaults(NODES[entry["class_type"]], {}).keys() < entry["inputs"].keys()
+    for wrong in (("No such", PUBLISHED), ("Z-Image Turbo", "fast")):
+        with pytest.raises(SystemExit, match="there is"):
+            lab_preset.report(*wrong)
+
+
+# ---------------------------------------------------------------------------------------------- negative texts
+
+def negative_text(subject="universal", text="", more=""):
+    return NODES["GuidanceNegativeTexts"].execute(subject=subject, text=text, more=more).result[0]
+
+
+def test_a_negative_text_is_the_subjects_or_ones_own_with_words_added():
+    assert negative_text("anime") == TEXTS["anime"]
+    assert negative_text("anime", more=" a hat ") == f"{TEXTS['anime']}, a hat"
+    assert negative_text("anime", " a cat ") == "a cat" and negative_text("anime", " ", "\n") == TEXTS["anime"]
+    assert len(negative_text(text="a" * 10**6)) == 10**6
+    with pytest.raises(ValueError, match="subject is 'dogs'; it has to be"):
+        negative_text("dogs")
+
+
+def test_the_texts_are_plain_lists_without_abstractions_or_negations():
+    for subject, text in TEXTS.items():
+        words = text.split(", ")
+        assert len(words) == len(set(words)) <= 30, subject
+        assert not {"no", "not", "without", "ugly", "bad quality", "worst quality", "masterpiece"} & {*words, *text.split()}
