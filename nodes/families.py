@@ -50,6 +50,10 @@ class Family(NamedTuple):
     styles: Mapping[str, dict] = {}
 
     @property
+    def is_distilled(self):
+        return self.distilled.startswith("yes")
+
+    @property
     def offered(self):
         return [style for style in STYLES if style == PUBLISHED or style in self.styles]
 

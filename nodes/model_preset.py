@@ -23,8 +23,8 @@ class ModelPreset(io.ComfyNode):
         io.Combo.Input("variant", options=[AUTO, *families()], default=AUTO, tooltip="Which model it is. auto goes by its "
                        "class and size; whether a model is distilled its weights do not tell, so choose it here."),
         io.Combo.Input("style", options=STYLES, default=PUBLISHED, tooltip="as published: what ComfyUI's template does. "
-                       "faithful: closer to the prompt. natural: calmer or more lifelike. fast: fewer predictions. Only what has "
-                       "a source for this model is offered."),
+                       "faithful: closer to the prompt. natural: calmer or more lifelike. fast: fewer predictions. Only what "
+                       "has a source for this model is offered."),
     ]
     links = [io.Conditioning.Input("negative", optional=True, tooltip="What should not be in the picture, for distilled models "
                                    "in the style faithful: at cfg 1 the sampler's own negative is ignored.")]
@@ -35,9 +35,9 @@ class ModelPreset(io.ComfyNode):
             node_id="GuidanceModelPreset",
             display_name="Guidance for this model",
             category="guidance",
-            description="Sets up guidance for the model at hand: recognises its family, puts the nodes on it that are published "
-                        "for it, and says which, and what the sampler should get, each number with its source. Adds nothing "
-                        "of its own: the nodes are those of the menu.",
+            description="Sets up guidance for the model at hand: recognises its family, puts on it the nodes that are "
+                        "published for it, and says which, and what the sampler should get, each number with its source. Adds "
+                        "nothing of its own: the nodes are those of the menu.",
             search_aliases=["preset", "model preset", "recommended settings", "best cfg", "which cfg", "sampler settings",
                             "defaults for model", "auto guidance settings"],
             inputs=[io.Model.Input("model"), *cls.inputs, *cls.links],
@@ -49,7 +49,7 @@ class ModelPreset(io.ComfyNode):
     def execute(cls, model, negative=None, **knobs):
         variant, style = checked(cls.inputs, knobs).values()
         config = getattr(model.model, "model_config", None)
-        family = chosen(variant, config)
+        family, shown = chosen(variant, config), []
         if family is None:
             text = f"This model, a {type(config).__name__}, is of no family in the table, so it is left as it is."
         elif style not in family.offered:
@@ -57,9 +57,11 @@ class ModelPreset(io.ComfyNode):
                    f"is; there is {', '.join(family.offered)}."
         else:
             setup = family.setup(style)
-            model = chained(model, setup.nodes, negative)
-            text = "\n".join([recognised(family, variant, config), *told(family, style, setup, negative is not None)])
-        return io.NodeOutput(model, text, ui=ui.PreviewText(text))
+            wired = [node for node in setup.nodes if negative is not None or node.name != NAG.node_id]
+            model = chained(model, wired, negative)
+            shown = [[node.name, node.value] for node in wired]
+            text = "\n".join([recognised(family, variant, config), *told(family, style, setup, wired)])
+        return io.NodeOutput(model, text, ui={**ui.PreviewText(text).as_dict(), "guidance_chain": shown})
 
 
 def chosen(variant, config):
@@ -75,13 +77,11 @@ def chosen(variant, config):
 
 
 def chained(model, nodes, negative):
-    """The model with these nodes behind it, those without a negative that need one left out."""
+    """The model with these nodes behind it."""
     for id, given, _ in nodes:
         cls = CHAINED[id]
-        if cls is not NAG:
-            model = cls.execute(model, **with_defaults(cls, given)).result[0]
-        elif negative is not None:
-            model = cls.execute(model, negative=negative, **with_defaults(cls, given)).result[0]
+        links = {"negative": negative} if cls is NAG else {}
+        model = cls.execute(model, **links, **with_defaults(cls, given)).result[0]
     return model
 
 
@@ -102,21 +102,21 @@ def recognised(family, variant, config):
                                    "one of these."
 
 
-def told(family, style, setup, has_negative):
-    """What is set, line by line, each number with that of its source."""
-    wired = [node for node in setup.nodes if has_negative or node.name != NAG.node_id]
+def told(family, style, setup, wired):
+    """What is set, line by line, each number with that of its source. wired: the nodes, less NAG without a negative."""
     yield f"Style {style}, on the MODEL wire:" if wired else f"Style {style}: nothing is put on the MODEL wire."
     for number, node in enumerate(wired, 1):
         yield f"{number}. {in_words(node)}"
-    if len(wired) < len(setup.nodes):
-        yield f"With a negative linked: {in_words(next(node for node in setup.nodes if node.name == NAG.node_id))}"
+    for node in setup.nodes:
+        if node not in wired:
+            yield f"With a negative linked: {in_words(node)}"
     setter = next((node for node in wired if node.name in SETS_SCALE), None)
     yield "Sampler: " + ", ".join(setting(part, setter) for part in setup.settings if part.name in SAMPLER)
     for also in setup.settings:
         if also.name not in SAMPLER:
             yield f"Also: {also.value} [{also.source}]"
-    if family.distilled != "no" and NAG.node_id not in [node.name for node in wired]:
-        yield f"Guidance is distilled into it: {family.distilled}. At cfg 1 the sampler's negative is ignored."
+    if family.is_distilled and NAG.node_id not in [node.name for node in wired]:
+        yield f"Distilled: {family.distilled}. At cfg 1 the sampler's negative is ignored."
     missing = [other for other in STYLES if other not in family.offered]
     if missing:
         yield f"Not offered for it, as no source has numbers: {', '.join(missing)}."
@@ -125,9 +125,9 @@ def told(family, style, setup, has_negative):
 
 
 def in_words(node):
-    """CFG (GuidanceCFG): scale 7 [1]"""
-    knobs = ", ".join(f"{knob} {value:g}" if isinstance(value, float) else f"{knob} {value}" for knob, value in node.value.items())
-    return f"{CHAINED[node.name].title}: {knobs} [{node.source}]"
+    """CFG: scale 7 [1]"""
+    knobs = (f"{knob} {value:g}" if isinstance(value, float) else f"{knob} {value}" for knob, value in node.value.items())
+    return f"{CHAINED[node.name].title}: {', '.join(knobs)} [{node.source}]"
 
 
 def setting(part, setter):

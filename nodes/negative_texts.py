@@ -10,17 +10,17 @@ NO_DRAWING = "drawing, painting, cartoon, 3d render, oversharpened, oversaturate
 
 TEXTS = {
     "universal": FLAWS,
-    "photo: portrait": f"{FLAWS}, {NO_DRAWING}, waxy skin, airbrushed, crossed eyes, uneven pupils, extra fingers, fused fingers, "
-                       "distorted teeth, head cut off",
+    "photo: portrait": f"{FLAWS}, {NO_DRAWING}, waxy skin, airbrushed, crossed eyes, uneven pupils, extra fingers, fused "
+                       "fingers, distorted teeth, head cut off",
     "photo: landscape": f"{FLAWS}, {NO_DRAWING}, tilted horizon, halos around trees, grey haze, repeated patterns, power lines",
     "photo: architecture": f"{FLAWS}, {NO_DRAWING}, leaning walls, bent lines, windows out of line, warped perspective, "
                            "stairs that lead nowhere, fisheye",
-    "photo: product": f"{FLAWS}, {NO_DRAWING}, cluttered background, fingerprints, dust, scratches, dented edges, misspelt label, "
-                      "harsh reflections, hands",
+    "photo: product": f"{FLAWS}, {NO_DRAWING}, cluttered background, fingerprints, dust, scratches, dented edges, misspelt "
+                      "label, harsh reflections, hands",
     "illustration": f"{FLAWS}, {NO_PHOTO}, unfinished sketch, smudged lines, cropped subject",
     "anime": f"{FLAWS}, {NO_PHOTO}, bad anatomy, extra digits, missing digits, extra limbs, asymmetrical eyes, off model",
-    "anime: portrait": f"{FLAWS}, {NO_PHOTO}, asymmetrical eyes, empty eyes, blank face, bad hands, extra digits, hair merged with "
-                       "clothes, cropped head",
+    "anime: portrait": f"{FLAWS}, {NO_PHOTO}, asymmetrical eyes, empty eyes, blank face, bad hands, extra digits, hair merged "
+                       "with clothes, cropped head",
     "anime: scenery": f"{FLAWS}, {NO_PHOTO}, flat background, empty background, wrong perspective, floating objects, people",
 }
 
