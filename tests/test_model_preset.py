@@ -84,6 +84,10 @@ def test_every_knob_of_the_table_is_one_and_in_its_range():
             for kind, given, source in setup.nodes:
                 assert CHAINED[kind].check(given).keys() == given.keys() <= {knob.id for knob in CHAINED[kind].inputs}, family.name
                 assert 1 <= source <= len(setup.sources)
+                for knob in CHAINED[kind].inputs:
+                    step = getattr(getattr(knob, "input_override", None) or knob, "step", None)
+                    if knob.id in given and step:  # the page rounds to it
+                        assert round(given[knob.id] / step) * step == pytest.approx(given[knob.id]), (kind, knob.id)
             assert {setting.source for setting in setup.settings} <= set(range(1, len(setup.sources) + 1))
 
 

@@ -36,13 +36,13 @@ def test_a_preset_is_read_on_its_node_and_turns_into_nodes(page):
     told = page.locator(".guidance-told", has_text="Sadat et al. 2025")
     told.first.wait_for(timeout=60000)
     settle(page)
-    assert "1. CFG: scale 10 [2]\n2. Frequency-decoupled guidance (FDG): low 0.444, high 1 [2]" in told.first.inner_text()
+    assert "1. CFG: scale 10 [2]\n2. Frequency-decoupled guidance (FDG): low 0.44, high 1 [2]" in told.first.inner_text()
     page.evaluate(f"({ITEMS})().map(item => item.callback())")
     settle(page)
     if os.environ.get("GUIDANCE_SCREENSHOTS"):
         page.screenshot(path=Path(os.environ["GUIDANCE_SCREENSHOTS"], f"preset-{page.renderer}.png"))
     wire = page.evaluate(WIRE)
-    assert [node[:3] for node in wire[:2]] == [["GuidanceFDG", 0.444, 1], ["GuidanceCFG", "10", 0]]
+    assert [node[:3] for node in wire[:2]] == [["GuidanceFDG", 0.44, 1], ["GuidanceCFG", "10", 0]]
     assert wire[2][0] == "GuidanceDemoModel"
     page.evaluate("app.canvas.graph._nodes.find(node => node.comfyClass === 'GuidanceModelPreset').widgets[1].value = 'fast'")
     assert page.evaluate(f"({ITEMS})().length") == 0
