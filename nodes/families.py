@@ -67,8 +67,10 @@ class Family(NamedTuple):
     def setup(self, style):
         """What an offered style comes to."""
         more = self.styles.get(style, {"nodes": [OWN]})
-        nodes = [node for entry in more["nodes"] for node in (
-            [Sourced(*own, 1) for own in self.nodes] if entry == OWN else [Sourced(*entry, 2)])]
+        nodes = []
+        for entry in more["nodes"]:
+            found, source = (self.nodes, 1) if entry == OWN else ([entry], 2)
+            nodes += [Sourced(kind, knobs, source) for kind, knobs in found]
         changed = more.get("settings", {})
         settings = [Sourced(name, value, 1) for name, value in self.settings.items() if name not in changed]
         settings += [Sourced(name, value, 2) for name, value in changed.items()]

@@ -104,6 +104,7 @@ def recognised(family, variant, config):
 
 def told(family, style, setup, wired):
     """What is set, line by line, each number with that of its source. wired: the nodes, less NAG without a negative."""
+    yield ""
     yield f"Style {style}, on the MODEL wire:" if wired else f"Style {style}: nothing is put on the MODEL wire."
     for number, node in enumerate(wired, 1):
         yield f"{number}. {in_words(node)}"
@@ -111,6 +112,7 @@ def told(family, style, setup, wired):
         if node not in wired:
             yield f"With a negative linked: {in_words(node)}"
     setter = next((node for node in wired if node.name in SETS_SCALE), None)
+    yield ""
     yield "Sampler: " + ", ".join(setting(part, setter) for part in setup.settings if part.name in SAMPLER)
     for also in setup.settings:
         if also.name not in SAMPLER:
@@ -120,6 +122,7 @@ def told(family, style, setup, wired):
     missing = [other for other in STYLES if other not in family.offered]
     if missing:
         yield f"Not offered for it, as no source has numbers: {', '.join(missing)}."
+    yield ""
     for number, source in enumerate(setup.sources, 1):
         yield f"[{number}] {source}"
 

@@ -27,9 +27,10 @@ TEXTS = {
 
 class NegativeTexts(io.ComfyNode):
     inputs = [
-        io.Combo.Input("subject", options=[*TEXTS], default="universal", tooltip="What the picture is of."),
-        io.String.Input("text", default="", multiline=True, tooltip="Empty: the text for the subject, as the help page lists "
-                        "it. Otherwise this text instead."),
+        io.Combo.Input("subject", options=[*TEXTS], default="universal", tooltip="What the picture is of.",
+                       extra_dict={"guidance_texts": TEXTS}),  # for web/js/texts.js
+        io.String.Input("text", default="", multiline=True, tooltip="To be edited; choosing a subject writes its text here. "
+                        "Empty: the text for the subject."),
         io.String.Input("more", default="", multiline=True, display_name="more (added words)",
                         tooltip="Words of your own, after the text."),
     ]

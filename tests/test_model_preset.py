@@ -146,10 +146,13 @@ def test_each_number_is_told_with_its_source():
     text = made(one_level(), "natural", "SDXL base")[1].splitlines()
     assert text == [
         "Set up for SDXL base, as chosen.",
+        "",
         "Style natural, on the MODEL wire:",
         "1. CFG: scale 16, start 5.42, end 0.28, unit sigma [2]",
+        "",
         "Sampler: steps 25 [1], sampler dpmpp_2m [1], scheduler karras [1], cfg any, as CFG sets it",
         "Also: negative: text (quality words) [1]",
+        "",
         "[1] templates/image_sdxl_simple.json in comfyui-workflow-templates-json 0.1.123",
         "[2] Kynkäänniemi et al. 2024, arXiv 2404.07724: their example for SDXL",
     ]

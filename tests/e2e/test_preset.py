@@ -1,8 +1,9 @@
-"""Guidance for this model tells its settings on its node and turns into nodes of its own, in both renderers."""
+"""Guidance for this model tells its settings and turns into nodes, Negative texts writes a subject's text: in both renderers."""
 
 import os
 from pathlib import Path
 
+from pack.nodes.negative_texts import TEXTS
 from pack.tests.e2e.test_editor import empty, settle
 
 CHAIN = """() => {
@@ -46,4 +47,23 @@ def test_a_preset_is_read_on_its_node_and_turns_into_nodes(page):
     assert wire[2][0] == "GuidanceDemoModel"
     page.evaluate("app.canvas.graph._nodes.find(node => node.comfyClass === 'GuidanceModelPreset').widgets[1].value = 'fast'")
     assert page.evaluate(f"({ITEMS})().length") == 0
+    assert not page.errors
+
+
+SUBJECT = """subject => {
+    const [choice, text] = app.canvas.graph._nodes[0].widgets
+    choice.value = subject
+    choice.callback(subject, app.canvas, app.canvas.graph._nodes[0])
+    return text.value
+}"""
+
+
+def test_a_subject_writes_its_text_but_not_over_what_was_typed(page):
+    empty(page)
+    page.evaluate("app.canvas.graph.add(LiteGraph.createNode('GuidanceNegativeTexts'))")
+    settle(page)
+    assert page.evaluate(SUBJECT, "anime") == TEXTS["anime"]
+    assert page.evaluate(SUBJECT, "photo: product") == TEXTS["photo: product"]
+    page.evaluate("app.canvas.graph._nodes[0].widgets[1].value = 'a hat'")
+    assert page.evaluate(SUBJECT, "anime") == "a hat"
     assert not page.errors
