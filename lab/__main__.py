@@ -72,6 +72,11 @@ def strength(args):
     report(ROOT / "output" / "strength.png")
 
 
+def preset(args):
+    from pack.lab.preset import report
+    report(args.family, args.style)
+
+
 def workflows(args):
     from pack.lab.workflows import write
     write()
@@ -126,6 +131,10 @@ def main():
     command.set_defaults(run=workflows)
     command = commands.add_parser("schema", help="write down what every node takes and gives")
     command.set_defaults(run=schema)
+    command = commands.add_parser("preset", help="print what is published for a model family, as nodes in API format")
+    command.add_argument("family", help="as on the node Guidance for this model: 'SDXL base'")
+    command.add_argument("--style", choices=["as published", "faithful", "natural", "fast"], default="as published")
+    command.set_defaults(run=preset)
     args = parser.parse_args()
     load_host()
     load_pack()

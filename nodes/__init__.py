@@ -24,6 +24,8 @@ from .elsewhere import SWG, TSG, RectCFGPlusPlus
 from .fewer_rows import Adaptive, Alternate, Budget, Compress
 from .grid import Grid
 from .likeness import LikenessNode
+from .model_preset import ModelPreset
+from .negative_texts import NegativeTexts
 from .other_models import Autoguidance, Classifier
 from .perturbed import ERG, PAG, S2, SEG, SLG, TPG
 from .plan import Plan
@@ -44,8 +46,8 @@ STRATEGIES = [
     Autoguidance, SEG, TPG, S2, ERG, PLADIS, Classifier, Null, CADS,
 ]
 NODES = [
-    *STRATEGIES, Drawn, Preset, Math, Preview, Plan, ProbeNode, ProbePlot, DemoModel, DemoClassifier, LikenessNode,
-    Values, Sweep, CostNode, Grid,
+    *STRATEGIES, Drawn, Preset, Math, Preview, Plan, ProbeNode, ProbePlot,
+    ModelPreset, NegativeTexts, DemoModel, DemoClassifier, LikenessNode, Values, Sweep, CostNode, Grid,
 ]
 
 

@@ -55,10 +55,12 @@ function heightOf(text, width) {
   return heights[width].height
 }
 
-// A plan (nodes/plan.py) is what its node puts out, so that the history and the host's cache have it too.
+// A plan (nodes/plan.py) and a model's settings (nodes/model_preset.py) are what their nodes put out, so that the history and the
+// host's cache have them too.
+const SHOWN = ["GuidancePlan", "GuidanceModelPreset"]
 function show({ detail: { node, output } }) {
   const text = output?.text?.[0]
-  if (text && find(node)?.comfyClass === "GuidancePlan") tell({ detail: { node, text } })
+  if (text && SHOWN.includes(find(node)?.comfyClass)) tell({ detail: { node, text } })
 }
 
 // Of another run than the one that begins, until this one tells something too.
