@@ -17,7 +17,7 @@ from pack.tests.test_dev import dev
 from pack.tests.test_pareto import settings, small
 
 HOST = Path(os.environ["GUIDANCE_HOST"])
-SMALL = dict(strategies=["rescale", "autoguidance", "NAG"], prompts="40")  # three jobs a point
+SMALL = dict(strategies=["rescale", "autoguidance"], prompts="36")  # three jobs a point
 
 
 @pytest.fixture(scope="module")

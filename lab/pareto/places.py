@@ -38,7 +38,8 @@ def followed(client, run, jobs, as_completed):
 
     def send(count):
         for job, _ in zip(jobs, range(count)):
-            future = client.submit(run, str(PACK), sys.path, tuple(job), key=job.name, pure=False)
+            plain = (tuple(job.setup), tuple(job.point), job.first)  # of types that a new worker knows
+            future = client.submit(run, str(PACK), sys.path, plain, key=job.name, pure=False)
             sent[future.key] = job
             futures.add(future)
 

@@ -59,13 +59,14 @@ def numbers(found, names):
 # ---------------------------------------------------------------------------------------------- the table
 
 def markdown(measured, verdicts, real, names, count, prediction, left, rough):
-    plain = [(point.at, found, costs) for point, found, costs in measured if point.strategy == PLAIN or not rough]
+    shown = [(point.at if point.strategy == PLAIN else f"{point.strategy}, {point.at}", found, costs)
+             for point, found, costs in measured if point.strategy == PLAIN or rough is None]
     title = [*names, "rows", "CPU ms"]
     lines = [f"Prediction {prediction}, {count} images a point." + (f" {left} points are not computed yet." if left else ""),
              "", line(["plain CFG", *title]), line(["---", *["---:"] * len(title)])]
     if real is not None:
         lines.append(line([REAL.lower(), *(cell(name, real) for name in names), "", ""]))
-    for at, found, costs in plain:
+    for at, found, costs in shown:
         lines.append(line([at, *(cell(name, found) for name in names), *cost(costs)]))
     if rough is None:
         return "\n".join(lines) + "\n"
