@@ -13,7 +13,7 @@ from PIL import Image
 pytest.importorskip("comfy")
 
 from pack.lab.demo import WORKFLOW  # noqa: E402
-from pack.lab.pareto import grid, jobs, measures, places, run, scorers, servers, show  # noqa: E402
+from pack.lab.pareto import grid, jobs, measures, places, real, run, scorers, servers, show, workflow  # noqa: E402
 from pack.nodes import STRATEGIES  # noqa: E402
 
 PROMPTS = ["a big red circle on blue", "a small white ring on red", "a big blue star on black"]
@@ -156,14 +156,14 @@ def point(id="", **inputs):
 
 def test_a_job_asks_for_its_own_prompts_with_seeds_of_their_own():
     job = jobs.jobs_of(setup(), point("GuidancePAG", scale=0.5))[0]
-    workflow, pictures = jobs.build(job._replace(first=40))
+    flow, pictures = workflow.build(job._replace(first=40))
     for i, number in enumerate(pictures):
-        decoded = workflow[workflow[number]["inputs"]["images"][0]]
-        sampler = workflow[decoded["inputs"]["samples"][0]]["inputs"]
-        assert workflow[sampler["positive"][0]]["inputs"]["text"] == PROMPTS[i]
+        decoded = flow[flow[number]["inputs"]["images"][0]]
+        sampler = flow[decoded["inputs"]["samples"][0]]["inputs"]
+        assert flow[sampler["positive"][0]]["inputs"]["text"] == PROMPTS[i]
         assert (sampler["seed"], sampler["cfg"], sampler["steps"]) == (40 + i, 3.0, 2)
-        assert workflow[sampler["model"][0]]["inputs"]["scale"] == 0.5
-    assert workflow["3"]["inputs"]["text"] == ""
+        assert flow[sampler["model"][0]]["inputs"]["scale"] == 0.5
+    assert flow["3"]["inputs"]["text"] == ""
 
 
 def test_jobs_share_the_prompts_without_losing_any():
@@ -188,7 +188,7 @@ def test_a_workflow_that_does_not_fit_is_refused_in_one_sentence(change, says):
     base = setup()
     change(base.template)
     with pytest.raises(ValueError, match=says):
-        jobs.build(jobs.Job(base, point(), 0))
+        workflow.build(jobs.Job(base, point(), 0))
 
 
 def test_rows_are_counted_and_a_result_is_the_same_again():
@@ -220,7 +220,7 @@ def small(patch, pictures=False):
     patch.setattr(grid, "SCALES", (1.0, 4.0))
     patch.setattr(grid, "FEWER", (6.0,))
     patch.setattr(run, "draws", lambda prompts: measures.draws(prompts, 20))
-    patch.setattr(run, "MANY", 100)
+    patch.setattr(real, "MANY", 100)
     if not pictures:  # which take a package that only this command needs
         patch.setattr(show, "picture", lambda *args: None)
 

@@ -1,8 +1,10 @@
 """Where jobs are run: in this process, on a Dask cluster, or on ComfyUI servers. Each yields (job, result) as they come, in
 any order, and what is lost with a worker or a server is run again by another."""
 import queue
+import runpy
 import sys
 import threading
+from pathlib import Path
 
 from .jobs import PACK, compute, judged
 from .servers import Lost, Server
@@ -18,15 +20,14 @@ def here(jobs):
 def on_dask(jobs, workers=2, scheduler=None):
     """On a cluster at an address, whose workers see this folder and ComfyUI where this process does; else on processes of
     this machine."""
-    import cloudpickle
     import distributed
 
-    from . import remote
-    cloudpickle.register_pickle_by_value(remote)  # workers have no package "pack" before it has run
+    # As the main program's, it is sent whole: before it has run, workers have no package "pack" to find it in.
+    remote = runpy.run_path(str(Path(__file__).with_name("remote.py")), run_name="__main__")
     cluster = scheduler or distributed.LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None)
     with distributed.Client(cluster) as client:
         try:
-            yield from followed(client, remote.run, iter(jobs), distributed.as_completed)
+            yield from followed(client, remote["run"], iter(jobs), distributed.as_completed)
         finally:
             if scheduler is None:
                 cluster.close()

@@ -4,28 +4,22 @@ plain CFG at equal alignment.
 Run again, it goes on where it was: what was computed lies in the output folder, by a name that holds all that it depends
 on. --minutes 0 computes nothing and shows what is there.
 """
-import hashlib
 import json
 import sys
 import time
 from pathlib import Path
 
 import comfy.utils
-import numpy as np
-import torch
-from PIL import Image
 from tqdm import tqdm
 
 from .. import data
 from ..demo import WORKFLOW
 from . import grid, places, show
-from .jobs import Setup, Store, as_bytes, jobs_of, version
-from .measures import Real, draws, measure
-from .scorers import DEMO, named, scorer
+from .jobs import Setup, Store, jobs_of, version
+from .measures import draws, measure
+from .real import drawn_scenes, real_images
+from .scorers import named
 from .servers import Lost, Server
-
-SEEDS = {"prompts": 5, "real": 77, "beside": 78}
-MANY = 5000  # real images, for their mean and covariance
 
 
 def report(args):
@@ -36,7 +30,7 @@ def report(args):
         points = chosen(grid.points(args.prediction), args.strategies)
         jobs = [jobs_of(setup, point) for point in points]
         follow(args, store, [job for part in jobs for job in part])
-        done = [(point, part) for point, part in zip(points, jobs) if all(job in store for job in part)]
+        done = [(point, part) for point, part in zip(points, jobs) if all(job.name in store for job in part)]
         plain = sum(point.strategy == grid.PLAIN for point, _ in done)
         if plain < 2:
             raise ValueError(f"{plain} points of plain CFG are complete; it takes 2 to compare anything with.")
@@ -77,10 +71,6 @@ def prompts_of(args):
     return [line.strip() for line in lines if line.strip()]
 
 
-def drawn_scenes(count):
-    return data.draw_scenes(count, torch.Generator().manual_seed(SEEDS["prompts"]))
-
-
 def chosen(points, names):
     """The points of strategies with such words in their titles, and plain CFG's; all, without names."""
     kept = [point for point in points if not names or point.strategy == grid.PLAIN
@@ -93,12 +83,12 @@ def chosen(points, names):
 
 def follow(args, store, jobs):
     """Run the jobs whose results are not there, in order, until there are none or the minutes are over."""
-    missing = [job for job in jobs if job not in store]
+    missing = [job for job in jobs if job.name not in store]
     deadline = time.monotonic() + 60 * args.minutes
     bar = tqdm(total=len(jobs), initial=len(jobs) - len(missing), unit="job", smoothing=0.02)
     with bar:
         for job, result in run(args, until(deadline, missing)):
-            store.save(job, result)
+            store.save(job.name, result)
             bar.set_postfix_str(f"{job.point.strategy}, {job.point.at}", refresh=False)
             bar.update()
 
@@ -116,60 +106,3 @@ def run(args, jobs):
     if args.workers or args.scheduler:
         return places.on_dask(jobs, args.workers, args.scheduler)
     return places.here(jobs)
-
-
-# ---------------------------------------------------------------------------------------------- real images
-
-def real_images(args, setup, store):
-    """(Real, or None where there are no real images; what is measured on other real images, for the floor)"""
-    if args.real is not None:
-        return from_folder(args.real, setup), None
-    if args.scorer != DEMO or args.workflow:
-        return None, None
-    settings = [setup.prompts, setup.each, setup.scorer, setup.version, SEEDS, MANY]
-    path = store.folder / f"real-{hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:32]}.npz"
-    if not path.is_file():
-        np.savez(path, **drawn_images(setup))
-    kept = np.load(path)
-    features = {name: torch.from_numpy(kept[name]) for name in ("many", "among")}
-    return reference(features["many"], features["among"]), {name: kept[name] for name in ("score", "features", "clipped")}
-
-
-def reference(many, among):
-    many = many.double()
-    return Real(many.mean(0), many.T.cov(), among.double())
-
-
-def drawn_images(setup):
-    """Features of many real images and of as many as a point has, and what is measured on as many others."""
-    score = scorer(setup.scorer)
-    scenes = drawn_scenes(len(setup.prompts))
-    repeated = type(scenes)(*(index.repeat_interleave(setup.each) for index in scenes))
-
-    def seen(scenes, rng):
-        pictures = as_bytes(data.render(scenes, rng).movedim(1, -1))
-        parts = [score(part.float() / 255, [data.caption(scenes, i) for i in numbers]) for part, numbers in
-                 zip(pictures.split(256), torch.arange(len(pictures)).split(256))]
-        return pictures, *(torch.cat(values) for values in zip(*parts))
-
-    rng, other = (torch.Generator().manual_seed(SEEDS[name]) for name in ("real", "beside"))
-    many = seen(data.draw_scenes(MANY, rng), rng)[2]
-    among = seen(repeated, rng)[2]
-    pictures, scores, features = seen(repeated, other)
-    clipped = ((pictures == 0) | (pictures == 255)).flatten(1).float().mean(1)
-    return {"many": many.numpy(), "among": among.numpy(), "score": scores.numpy(), "features": features.numpy(),
-            "clipped": clipped.numpy()}
-
-
-def from_folder(folder, setup):
-    """Features of the images in a folder, of whatever size the scorer takes."""
-    files = sorted(path for path in Path(folder).iterdir() if path.suffix.lower() in (".png", ".jpg", ".jpeg", ".webp"))
-    prompts = len(setup.prompts)
-    if len(files) < prompts:
-        raise ValueError(f"{folder} has {len(files)} images; there have to be as many as prompts, {prompts}.")
-    score, features = scorer(setup.scorer), []
-    for path in tqdm(files, "real images", leave=False):
-        picture = torch.from_numpy(np.array(Image.open(path).convert("RGB"))).movedim(-1, 0)[None]
-        features.append(torch.as_tensor(score(picture.float() / 255, [""])[1]))
-    features = torch.cat(features)
-    return reference(features, features[:min(len(files) // prompts, setup.each) * prompts])

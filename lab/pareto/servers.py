@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from .jobs import build
+from .workflow import build
 
 PAUSE = 0.1  # seconds between two looks
 PATIENCE = 60  # seconds for one answer
