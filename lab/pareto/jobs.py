@@ -71,33 +71,34 @@ def pack(*folders):
 
 # ---------------------------------------------------------------------------------------------- in this process
 
+ROWS: list[int] = []  # of each call of a model by the job under way
+
 @lru_cache(8)
 def loaded(number, node):
     """The outputs of a node without links, such as a model's: they are the same for every job."""
-    return evaluate({number: json.loads(node)}, number, known(), {})
+    return [counted(output) for output in evaluate({number: json.loads(node)}, number, known(), {})]
 
 
 def draw(job):
     """(pictures (n, 3, h, w) as bytes, {what each cost}) of a job, in this process."""
     workflow, pictures = build(job)
     torch.set_num_threads(1)  # the sum of many numbers depends on how it is shared out
-    rows: list[int] = []
-    results = {number: [counted(output, rows) for output in loaded(number, json.dumps(node))]
-               for number, node in workflow.items()
+    results = {number: loaded(number, json.dumps(node)) for number, node in workflow.items()
                if not any(isinstance(value, list) for value in node["inputs"].values())}
+    ROWS.clear()
     start = time.process_time()  # unlike the wall, it does not count what else the machine was doing
     images = torch.cat([evaluate(workflow, source, known(), results)[slot]
                         for source, slot in (workflow[number]["inputs"]["images"] for number in pictures)])
-    return as_bytes(images), {"seconds": (time.process_time() - start) / len(images), "rows": sum(rows) / len(images)}
+    return as_bytes(images), {"seconds": (time.process_time() - start) / len(images), "rows": sum(ROWS) / len(images)}
 
 
-def counted(output, rows):
+def counted(output):
     """A model that notes the rows of each of its calls; anything else as it is."""
     if not isinstance(output, ModelPatcher):
         return output
 
     def note(executor, x, *args, **kwargs):
-        rows.append(len(x))
+        ROWS.append(len(x))
         return executor(x, *args, **kwargs)
 
     model = output.clone()

@@ -4,6 +4,7 @@ import queue
 import runpy
 import sys
 import threading
+from itertools import islice
 from pathlib import Path
 
 from .jobs import PACK, compute, judged
@@ -38,7 +39,7 @@ def followed(client, run, jobs, as_completed):
     sent, futures = {}, as_completed()
 
     def send(count):
-        for job, _ in zip(jobs, range(count)):
+        for job in islice(jobs, count):
             plain = (tuple(job.setup), tuple(job.point), job.first)  # of types that a new worker knows
             future = client.submit(run, str(PACK), sys.path, plain, key=job.name, pure=False)
             sent[future.key] = job
