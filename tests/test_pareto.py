@@ -288,6 +288,38 @@ def test_a_workflow_prompts_a_scorer_and_real_images_of_ones_own(tmp_path, monke
 
 # ------------------------------------------------------------------------------------------------ places
 
+class Cluster:
+    """Takes the place of a Dask client, and of its futures: each is done once it is asked for."""
+
+    def __init__(self, threads):
+        self.threads, self.sent, self.most = threads, [], 0
+
+    def nthreads(self):
+        return {"a worker": self.threads}
+
+    def submit(self, run, pack, path, plain, key, pure):
+        return SimpleNamespace(key=key, result=lambda: run(plain))
+
+    def as_completed(self):
+        return self
+
+    def add(self, future):
+        self.sent.append(future)
+        self.most = max(self.most, len(self.sent))
+
+    def __iter__(self):
+        while self.sent:
+            yield self.sent.pop()
+
+
+@pytest.mark.parametrize("threads, count", [(1, 0), (1, 1), (2, 4), (3, 20)])
+def test_a_cluster_gets_every_job_once_and_few_at_a_time(threads, count):
+    cluster, given = Cluster(threads), [jobs.Job(setup(PROMPTS[:1]), point(), first) for first in range(count)]
+    done = list(places.followed(cluster, lambda plain: plain[-1], iter(given), cluster.as_completed))
+    assert sorted(result for _, result in done) == list(range(count)) and cluster.most <= 2 * threads
+    assert all(job.first == result for job, result in done)
+
+
 class Flaky:
     """Takes the place of a server: works until it is lost."""
 

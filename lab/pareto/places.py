@@ -54,27 +54,28 @@ def followed(client, run, jobs, as_completed):
 # ---------------------------------------------------------------------------------------------- servers
 
 def on_servers(jobs, addresses):
-    """On ComfyUI servers, each of which gets the next job when it is done with one. The pictures are judged here."""
+    """On ComfyUI servers, each of which takes the next job when it is done with one. The pictures are judged here."""
     waiting, told = queue.SimpleQueue(), queue.SimpleQueue()
-    jobs = list(jobs)
-    for job in jobs:
-        waiting.put(job)
     for address in addresses:
         threading.Thread(target=serve, args=(Server(address), waiting, told), daemon=True).start()
-    left, running = len(jobs), len(addresses)
+    jobs, running = iter(jobs), len(addresses)
+    sent = list(islice(jobs, 2 * running))  # so that none waits for the next
+    left = len(sent)
     while left:
+        for job in sent:
+            waiting.put(job)
         job, result = told.get()
         if isinstance(result, Lost):
-            running -= 1
+            sent, running = [job], running - 1
             print(f"{result}; {running} of {len(addresses)} servers are left.", file=sys.stderr)
-            waiting.put(job)
             if not running:
                 raise result
         elif isinstance(result, Exception):
             raise result
         else:
-            left -= 1
             yield job, judged(job, result)
+            sent = list(islice(jobs, 1))
+            left += len(sent) - 1
     for _ in addresses:
         waiting.put(None)
 
