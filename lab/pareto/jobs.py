@@ -114,6 +114,7 @@ def as_bytes(images):
 def judged(job, pictures, costs={}):
     """What is kept of a job's pictures: score, features and share of clipped values of each, and what each cost if known."""
     prompts = [prompt for prompt in job.setup.prompts for _ in range(job.setup.each)]
+    pictures = pictures.contiguous()  # the last digits of a convolution depend on the order in memory
     scores, features = scorer(job.setup.scorer)(pictures.float() / 255, prompts)
     clipped = ((pictures == 0) | (pictures == 255)).flatten(1).float().mean(1)
     result = {"score": scores, "features": features, "clipped": clipped, "seconds": np.nan, "rows": np.nan, **costs}
