@@ -252,7 +252,8 @@ def test_what_is_missing_alone_is_computed(finished, monkeypatch):
 
 
 @pytest.mark.parametrize("wrong, says", [
-    ({"prompts": "1"}, "prompts is 1; it has to be at least 2"), ({"each": 0}, "each is 0"), ({"scorer": "no.py"}, "no.py"),
+    ({"prompts": "1"}, "prompts is 1; it has to be at least 2"), ({"each": 0}, "each is 0"),
+    ({"each": 1}, "prompts times each is 3; it has to be at least 4"), ({"scorer": "no.py"}, "no.py"),
     ({"strategies": ["cheese"]}, "no strategy 'cheese'; they are Plain CFG, "), ({"workflow": "no.json"}, "no.json"),
     ({"server": ["http://127.0.0.1:9"]}, "does not answer"), ({"minutes": 0.0}, "0 points of plain CFG are complete")])
 def test_what_cannot_be_done_is_said_in_one_sentence(wrong, says, tmp_path):

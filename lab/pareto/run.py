@@ -16,7 +16,7 @@ from .. import data
 from ..demo import WORKFLOW
 from . import grid, places, show
 from .jobs import Setup, Store, jobs_of, version
-from .measures import draws, measure
+from .measures import NEAREST, draws, measure
 from .real import drawn_scenes, real_images
 from .scorers import named
 from .servers import Lost, Server
@@ -49,7 +49,8 @@ def report(args):
 def setup_of(args):
     """What all points share, from the command line."""
     prompts = prompts_of(args)
-    for name, value, least in (("prompts", len(prompts), 2), ("each", args.each, 1), ("steps", args.steps, 1)):
+    for name, value, least in (("prompts", len(prompts), 2), ("each", args.each, 1), ("steps", args.steps, 1),
+                               ("prompts times each", len(prompts) * args.each, NEAREST + 1)):
         if value < least:
             raise ValueError(f"{name} is {value}; it has to be at least {least}.")
     template = json.loads(Path(args.workflow or WORKFLOW).read_text(encoding="utf-8"))
