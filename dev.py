@@ -156,7 +156,12 @@ def demo(host: Path, _: list[str]) -> int:
         return call(command, environment(host))
 
 
+# What an experiment takes beside what all commands have, by its name.
+LAB_PACKAGES = {"pareto": ["distributed", "matplotlib"]}
+
+
 def lab(host: Path, arguments: list[str]) -> int:
+    install_missing(LAB_PACKAGES.get(arguments[0], []) if arguments else [])
     return call([python(), ROOT / "lab", *arguments], environment(host))
 
 
@@ -281,6 +286,14 @@ def install(host: Path) -> None:
         pip("install", "-r", listed, "-c", CONSTRAINTS, doing="install ComfyUI's requirements")
     mend_torchvision()
     stamp.write_text(wanted)
+
+
+def install_missing(packages: list[str]) -> None:
+    """Packages that only one command uses, unless .venv has them."""
+    found = "import importlib.util, sys; sys.exit(not all(map(importlib.util.find_spec, sys.argv[1:])))"
+    if call([python(), "-c", found, *packages]):
+        say(f"Installing {' and '.join(packages)}")
+        pip("install", *packages, "-c", CONSTRAINTS, doing=f"install {' and '.join(packages)}")
 
 
 def wish(host: Path) -> str:

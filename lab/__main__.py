@@ -57,6 +57,11 @@ def mixture(args):
     report(args.out, args.seeds, args.n)
 
 
+def pareto(args):
+    from pack.lab.pareto.run import report
+    report(args)
+
+
 def bench(args):
     from pack.lab.bench import bench
     bench(args)
@@ -119,6 +124,23 @@ def main():
     command.add_argument("--n", type=int, default=512, help="samples for each seed")
     command.add_argument("--out", default=str(ROOT / "lab" / "mixture" / "results"))
     command.set_defaults(run=mixture)
+    command = commands.add_parser("pareto", help="compare every strategy with plain CFG of equal alignment")
+    command.add_argument("--prediction", choices=["v", "eps", "flow"], default="eps")
+    command.add_argument("--strategies", nargs="+", default=[], help="only those with these words in their titles")
+    command.add_argument("--prompts", default="256", help="so many prompts of the demo model's, or a file with one a line")
+    command.add_argument("--each", type=int, default=4, help="images of each prompt")
+    command.add_argument("--steps", type=int, default=12)
+    command.add_argument("--seed", type=int, default=0, help="of the first prompt; each next one has the next")
+    command.add_argument("--minutes", type=float, default=float("inf"), help="start no job after these; 0 shows what is there")
+    command.add_argument("--workers", type=int, default=2, help="processes; 0 is this one (default: 2)")
+    command.add_argument("--scheduler", metavar="ADDRESS", help="of a Dask cluster, instead of --workers")
+    command.add_argument("--server", metavar="URL", action="append", default=[],
+                         help="a ComfyUI that has this pack, instead of --workers; may be repeated")
+    command.add_argument("--workflow", metavar="FILE", help="your own, in API format with one KSampler")
+    command.add_argument("--scorer", default="demo", help="a Python file with score(pictures, prompts): lab/pareto/scorers.py")
+    command.add_argument("--real", metavar="FOLDER", help="real images, for the Frechet distance of your own workflow")
+    command.add_argument("--out", type=Path, default=ROOT / "output" / "pareto")
+    command.set_defaults(run=pareto)
     command = commands.add_parser("bench", help="time the strategies' maths, and measure its memory")
     command.add_argument("--repeats", type=int, default=25)
     command.set_defaults(run=bench)

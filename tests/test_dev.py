@@ -125,6 +125,17 @@ def test_a_failed_installation_is_not_taken_for_done(tmp_path, monkeypatch):
             dev.install(host)
 
 
+def test_what_one_experiment_takes_is_installed_for_it_alone_and_once(monkeypatch):
+    runs = []
+    monkeypatch.setattr(dev, "pip", lambda *arguments, doing: runs.append(arguments))
+    monkeypatch.setattr(dev, "python", lambda: sys.executable)
+    dev.install_missing([])
+    dev.install_missing(["torch", "json"])
+    assert not runs
+    dev.install_missing(["torch", "no_such_package"])
+    assert runs == [("install", "torch", "no_such_package", "-c", dev.CONSTRAINTS)]
+
+
 def test_a_taken_port_is_named(tmp_path):
     with dev.socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
