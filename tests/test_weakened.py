@@ -335,6 +335,16 @@ def test_compiled_is_as_without(name):
     compiled_is_as_without(name, "eager", 1e-4)
 
 
+def test_compiled_a_forward_without_a_weakened_row_follows_one_that_has_some():
+    """KeyError: 'guidance_weakened' before."""
+    torch._dynamo.reset()
+    architecture = ARCHITECTURES["flux"]
+    guided, given = node(NODES["GuidanceSWG"], node(NODES["GuidanceSLG"], architecture.model(), start=0.0, end=0.6)), {"steps": 2}
+    compiled = TorchCompileModel.execute(guided, "eager").result[0]
+    assert off(architecture.sample(compiled, **given), architecture.sample(guided, **given)) < 1e-5
+    torch._dynamo.reset()
+
+
 if shutil.which("g++") or shutil.which("clang++"):
 
     def test_compiled_by_inductor_is_as_without():
