@@ -3,6 +3,7 @@
 Also what a little workflow needs besides: models, prompts and latents of the tests by name.
 """
 
+import importlib
 import json
 import math
 
@@ -12,20 +13,6 @@ import torch
 import torch.nn.functional as F
 from comfy.ldm.modules.attention import optimized_attention
 from comfy.model_patcher import set_model_options_patch_replace
-from comfy_extras import (
-    nodes_apg,
-    nodes_cfg,
-    nodes_custom_sampler,
-    nodes_fresca,
-    nodes_lumina2,
-    nodes_mahiro,
-    nodes_nag,
-    nodes_pag,
-    nodes_perpneg,
-    nodes_sd3,
-    nodes_slg,
-    nodes_tcfg,
-)
 from comfy_extras.nodes_model_advanced import RescaleCFG
 from pack.guidance.pladis import entmax15, sparsemax
 from pack.lab.workflows import Canvas
@@ -348,13 +335,22 @@ def peer(id):
     return v1(id, takes, ("GUIDER",) if "positive" in takes else ("MODEL",), FORMULAS[id])
 
 
-CORE = [getattr(module, name) for module, names in {
-    nodes_apg: "APG", nodes_cfg: "CFGZeroStar CFGNorm", nodes_fresca: "FreSca", nodes_lumina2: "RenormCFG",
-    nodes_mahiro: "Mahiro", nodes_nag: "NAGuidance", nodes_pag: "PerturbedAttentionGuidance",
-    nodes_perpneg: "PerpNeg PerpNegGuider", nodes_sd3: "SkipLayerGuidanceSD3", nodes_tcfg: "TCFG",
-    nodes_slg: "SkipLayerGuidanceDiT SkipLayerGuidanceDiTSimple",
-    nodes_custom_sampler: "CFGOverride CFGGuider SamplerCustomAdvanced BasicScheduler KSamplerSelect RandomNoise",
-}.items() for name in names.split()]
+def of_core(module, names):
+    """The host's nodes, less those that it does not have yet."""
+    try:
+        module = importlib.import_module(f"comfy_extras.{module}")
+    except ImportError:
+        return []
+    return [getattr(module, name) for name in names.split() if hasattr(module, name)]
+
+
+CORE = [cls for module, names in {
+    "nodes_apg": "APG", "nodes_cfg": "CFGZeroStar CFGNorm", "nodes_fresca": "FreSca", "nodes_lumina2": "RenormCFG",
+    "nodes_mahiro": "Mahiro", "nodes_nag": "NAGuidance", "nodes_pag": "PerturbedAttentionGuidance",
+    "nodes_perpneg": "PerpNeg PerpNegGuider", "nodes_sd3": "SkipLayerGuidanceSD3", "nodes_tcfg": "TCFG",
+    "nodes_slg": "SkipLayerGuidanceDiT SkipLayerGuidanceDiTSimple",
+    "nodes_custom_sampler": "CFGOverride CFGGuider SamplerCustomAdvanced BasicScheduler KSamplerSelect RandomNoise",
+}.items() for cls in of_core(module, names)]
 KNOWN = {
     **nodes.NODE_CLASS_MAPPINGS, **{cls.__name__: cls for cls in CORE}, "RescaleCFG": RescaleCFG, **LITTLE,
     **{id: peer(id) for id in FORMULAS}, **NODES,
