@@ -29,7 +29,7 @@ class Grid(io.ComfyNode):
             category="guidance/sweeps",
             description="All pictures on one sheet, with their labels: as headings of rows and columns where these are the "
                         "values of two knobs. Small pictures are enlarged.",
-            search_aliases=["grid", "xy plot", "contact sheet", "image grid", "compare images", "montage", "labels"],
+            search_aliases=["grid", "xy plot", "image grid", "compare images", "montage", "labels"],
             inputs=[
                 io.Image.Input("images", tooltip="A list, or one batch with a label for each picture. A batch with one label "
                                "is shown together."),

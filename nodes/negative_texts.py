@@ -39,7 +39,7 @@ class NegativeTexts(io.ComfyNode):
     def define_schema(cls):
         return io.Schema(
             node_id="GuidanceNegativeTexts",
-            display_name="Negative texts",
+            display_name="Texts for negatives",
             category="guidance",
             description="A negative prompt to begin with, by what the picture is of: names flaws that such pictures have. "
                         "Link it to the text of any text encoder. At cfg 1 a negative is ignored: use it with NAG there.",

@@ -23,7 +23,7 @@ class ProbeNode(io.ComfyNode):
             description="Shows what guidance does while it does it: how long its direction is and where it points, and how "
                         "much of the answer comes from CFG and from each node before the probe. It changes no picture and "
                         "costs no row.",
-            search_aliases=["guidance strength", "measure guidance", "analyse", "analyze", "debug cfg", "inspect", "curves"],
+            search_aliases=["guidance strength", "measure guidance", "analyse", "analyze", "debug cfg", "inspect"],
             inputs=[io.Model.Input("model")],
             outputs=[io.Model.Output(), ProbeType.Output(display_name="probe")],
             hidden=[io.Hidden.unique_id],
@@ -44,7 +44,7 @@ class ProbePlot(io.ComfyNode):
             display_name="Guidance probe plot",
             category="guidance/measure",
             description="Draws what a probe saw over the steps of the run, and gives all of its numbers as JSON.",
-            search_aliases=["plot guidance", "guidance strength", "cfg plot", "curves", "json", "numbers"],
+            search_aliases=["plot guidance", "guidance strength", "cfg plot", "json", "numbers"],
             inputs=[
                 ProbeType.Input("probe", tooltip="Of the model that the sampler runs."),
                 io.Latent.Input("latent", tooltip="What the sampler made with that model: the plot waits for it, and does "

@@ -123,7 +123,7 @@ class CostNode(io.ComfyNode):
             category="guidance/sweeps",
             description="Says what a picture cost: the rows and seconds of the samplers before it, where a guidance node is on "
                         "their MODEL wire.",
-            search_aliases=["time", "timer", "stopwatch", "seconds", "rows", "benchmark", "speed"],
+            search_aliases=["time", "timer", "stopwatch", "seconds", "rows", "benchmark"],
             inputs=[io.Image.Input("image", tooltip="Is passed on as it is.")],
             outputs=[io.Image.Output(display_name="image"), io.String.Output(display_name="note")],
             hidden=[io.Hidden.unique_id, io.Hidden.dynprompt],

@@ -1,4 +1,4 @@
-"""Guidance for this model tells its settings and turns into nodes, Negative texts writes a subject's text: in both renderers."""
+"""Guidance for this model tells its settings and turns into nodes, Texts for negatives writes a subject's text: in both renderers."""
 
 import os
 from pathlib import Path

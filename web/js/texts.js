@@ -1,4 +1,4 @@
-// Negative texts (nodes/negative_texts.py): choosing a subject writes its text on the node, to be edited. What was typed there
+// Texts for negatives (nodes/negative_texts.py): choosing a subject writes its text on the node, to be edited. What was typed there
 // stays.
 
 import { app } from "../../../scripts/app.js"
