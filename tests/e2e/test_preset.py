@@ -60,7 +60,7 @@ SUBJECT = """subject => {
 
 def test_a_subject_writes_its_text_but_not_over_what_was_typed(page):
     empty(page)
-    page.evaluate("app.canvas.graph.add(LiteGraph.createNode('GuidanceNegativeTexts'))")
+    page.evaluate("() => { app.canvas.graph.add(LiteGraph.createNode('GuidanceNegativeTexts')) }")
     settle(page)
     assert page.evaluate(SUBJECT, "anime") == TEXTS["anime"]
     assert page.evaluate(SUBJECT, "photo: product") == TEXTS["photo: product"]
