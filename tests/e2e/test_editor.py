@@ -82,6 +82,12 @@ def capture(page):
     settle(page)
 
 
+def keep(page, name):
+    """A picture of the page in the folder GUIDANCE_SCREENSHOTS, if there is one."""
+    if folder := os.environ.get("GUIDANCE_SCREENSHOTS"):
+        page.screenshot(path=Path(folder, f"{name}-{page.renderer}.png"))
+
+
 def empty(page):
     page.mouse.move(1000, 560)
     page.evaluate(f"""async () => {{
@@ -669,9 +675,7 @@ def test_a_run_shows_its_step_and_then_what_it_applied(page, server):
     editor.has("0:1, 10:5 step steps")
     settle(page)
     editor.until("return editor.querySelector('.applied').getAttribute('d').split('M').length === 21")  # the editor after an undo still shows them
-    picture = os.environ.get("GUIDANCE_SCREENSHOTS")
-    if picture:
-        page.screenshot(path=Path(picture, f"run-{page.renderer}.png"))
+    keep(page, "run")
     # with another text they fade, and those that are out of range now are left out
     assert editor.js("return editor.querySelector('.applied.old')") is None
     editor.js("const w = node.widgets[0]; w.value = '0:1, 1:2'; w.callback(w.value)")

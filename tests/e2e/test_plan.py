@@ -1,9 +1,7 @@
 """A plan stands on its node in ComfyUI's page, in both renderers."""
 
-import os
-from pathlib import Path
 
-from pack.tests.e2e.test_editor import empty, settle
+from pack.tests.e2e.test_editor import empty, keep, settle
 
 CHAIN = """() => {
     const add = (kind, at) => {
@@ -27,8 +25,7 @@ def test_a_plan_is_read_on_its_node(page):
     told = page.locator(".guidance-told", has_text="rows in 20 calls")
     told.first.wait_for(timeout=60000)
     settle(page)
-    if os.environ.get("GUIDANCE_SCREENSHOTS"):
-        page.screenshot(path=Path(os.environ["GUIDANCE_SCREENSHOTS"], f"plan-{page.renderer}.png"))
+    keep(page, "plan")
     text = told.first.inner_text()
     assert "1. PAG: steps 1-20" in text and "steps 1-20: 3 rows in 1 call (prompt, negative, perturbed)" in text
     assert not page.errors

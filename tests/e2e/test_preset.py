@@ -1,10 +1,8 @@
 """Guidance for this model tells its settings and turns into nodes, Texts for negatives writes a subject's text: in both renderers."""
 
-import os
-from pathlib import Path
 
 from pack.nodes.negative_texts import TEXTS
-from pack.tests.e2e.test_editor import empty, settle
+from pack.tests.e2e.test_editor import empty, keep, settle
 
 CHAIN = """() => {
     const add = (kind, at) => {
@@ -40,8 +38,7 @@ def test_a_preset_is_read_on_its_node_and_turns_into_nodes(page):
     assert "1. CFG: scale 10 [2]\n2. Frequency-decoupled guidance (FDG): low 0.44, high 1 [2]" in told.first.inner_text()
     page.evaluate(f"({ITEMS})().map(item => item.callback())")
     settle(page)
-    if os.environ.get("GUIDANCE_SCREENSHOTS"):
-        page.screenshot(path=Path(os.environ["GUIDANCE_SCREENSHOTS"], f"preset-{page.renderer}.png"))
+    keep(page, "preset")
     wire = page.evaluate(WIRE)
     assert [node[:3] for node in wire[:2]] == [["GuidanceFDG", 0.44, 1], ["GuidanceCFG", "10", 0]]
     assert wire[2][0] == "GuidanceDemoModel"
