@@ -1,6 +1,5 @@
 """A plan stands on its node in ComfyUI's page, in both renderers."""
 
-
 from pack.tests.e2e.test_editor import empty, keep, settle
 
 CHAIN = """() => {

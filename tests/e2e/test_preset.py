@@ -1,6 +1,5 @@
 """Guidance for this model tells its settings and turns into nodes, Texts for negatives writes a subject's text: in both renderers."""
 
-
 from pack.nodes.negative_texts import TEXTS
 from pack.tests.e2e.test_editor import empty, keep, settle
 
