@@ -31,7 +31,7 @@ KNOBS = {
     "GuidanceSWG": (BESIDE, "scale", (0.15, 0.3, 0.6), {}),
     "GuidanceSEG": (BESIDE, "scale", (0.75, 1.5, 3.0), {}),
     "GuidanceTPG": (BESIDE, "scale", (0.75, 1.5, 3.0), {}),
-    "GuidanceS2": (BESIDE, "scale", (0.25, 0.5, 1.0), {}),
+    "GuidanceRandomLayers": (BESIDE, "scale", (0.25, 0.5, 1.0), {}),
     "GuidanceERG": (BESIDE, "scale", (0.5, 1.0, 2.0), {}),
     "GuidanceMomentum": (BESIDE, "alpha", (0.25, 0.5, 1.0), {}),
 }
