@@ -87,6 +87,11 @@ def workflows(args):
     write()
 
 
+def strips(args):
+    from pack.lab.strips import write
+    write(args.strategies)
+
+
 def schema(args):
     from pack.lab.schema import write
     write()
@@ -151,6 +156,9 @@ def main():
     command.set_defaults(run=strength)
     command = commands.add_parser("workflows", help="write the example workflows from the menu")
     command.set_defaults(run=workflows)
+    command = commands.add_parser("strips", help="draw the pictures of the help pages")
+    command.add_argument("strategies", nargs="*", help="only these, by their ids (default: all)")
+    command.set_defaults(run=strips)
     command = commands.add_parser("schema", help="write down what every node takes and gives")
     command.set_defaults(run=schema)
     command = commands.add_parser("preset", help="print what is published for a model family, as nodes in API format")
