@@ -77,3 +77,27 @@ def test_no_word_is_taken_for_a_formula(language):
     for path in (FOLDER / language).iterdir():
         for text in texts(json.loads(path.read_text(encoding="utf-8"))):
             assert text.strip() == text != "" and not SYNTAX & set(text), text
+
+
+# ---------------------------------------------------------------------------------------------- help pages
+
+PAGES = ROOT / "web" / "docs"
+TRANSLATED = sorted(PAGES.glob("*/*.md"))
+LINK = re.compile(r"\]\(([^)]*)\)")
+NUMBER = re.compile(r"\d+(?:\.\d+)?")
+
+
+@pytest.mark.parametrize("page", TRANSLATED, ids=lambda page: f"{page.parent.name}-{page.stem}")
+def test_a_translated_page_says_what_the_english_one_does(page):
+    """The same links, pictures and numbers. ComfyUI's page asks for <node>/<language>.md first."""
+    original = PAGES / f"{page.parent.name}.md"
+    assert page.stem in LANGUAGES and original.is_file()
+    english, text = (path.read_text(encoding="utf-8") for path in (original, page))
+    assert set(LINK.findall(text)) == set(LINK.findall(english))
+    assert set(NUMBER.findall(text)) == set(NUMBER.findall(english))
+    assert text.startswith(f"# {words(page.stem, 'nodeDefs')[page.parent.name]['display_name']}\n")
+
+
+def test_the_most_used_nodes_have_their_page_in_chinese():
+    used = ("CFG", "Negative", "NAG", "CFGPlusPlus", "PerpCFG", "PAG", "APG", "Rescale", "DynamicThreshold", "Schedule")
+    assert {f"Guidance{name}" for name in used} <= {page.parent.name for page in TRANSLATED if page.stem == "zh"}
