@@ -21,7 +21,7 @@ OWN_SCRIPT = {"zh": "一-鿿", "ja": "ぁ-ヿ一-鿿", "ko": "가-힣"}
 SAME = {"CFG", "CFG++", "CFG-Zero*", "Perp-CFG", "Rectified-CFG++", "beta-CFG", "cfg", "clip", "vae", "CLIP Vision", "Latent",
         "Sigmas", "a", "b"}  # in every language
 GENERAL = {"guidance"}  # categories that the page has a word for
-SYNTAX = set("@{}|%")  # which the page would take for more than letters
+SYNTAX = set("@{}|")  # which the page would take for more than letters
 
 
 def words(language, file):
@@ -34,6 +34,10 @@ def told(node):
     inputs = {name for group in ("required", "optional") for name in groups.get(group, {})}
     types = node.RETURN_TYPES
     return inputs, {str(i) for i, (name, type) in enumerate(zip(node.RETURN_NAMES or types, types)) if name != type}
+
+
+def numbers(text):
+    return set(re.findall(r"\d+(?:\.\d+)?", text or ""))
 
 
 def texts(entry):
@@ -62,6 +66,19 @@ def test_names_are_in_the_language(language):
             assert re.search(f"[{OWN_SCRIPT[language]}]", name) or name in SAME, f"{id}: {name}"
 
 
+def test_tooltips_are_in_chinese_with_the_numbers_of_the_english_ones():
+    found = words("zh", "nodeDefs")
+    for node in NODES:
+        info, entry = node.GET_NODE_INFO_V1(), found[node.GET_SCHEMA().node_id]
+        given = [(entry["inputs"][name], options[0].get("tooltip")) for group in ("required", "optional")
+                 for name, (_, *options) in info["input"].get(group, {}).items() if options]
+        given += [(entry.get("outputs", {}).get(str(i), {}), said) for i, said in enumerate(info.get("output_tooltips") or [])]
+        for words_of, english in given:
+            text = words_of.get("tooltip")
+            assert bool(text) == bool(english), (entry["display_name"], words_of, english)
+            assert numbers(text) == numbers(english), (text, english)
+
+
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_what_is_no_node_has_its_words(language):
     assert words(language, "commands").keys() == words("en", "commands").keys()
@@ -84,7 +101,6 @@ def test_no_word_is_taken_for_a_formula(language):
 PAGES = ROOT / "web" / "docs"
 TRANSLATED = sorted(PAGES.glob("*/*.md"))
 LINK = re.compile(r"\]\(([^)]*)\)")
-NUMBER = re.compile(r"\d+(?:\.\d+)?")
 
 
 @pytest.mark.parametrize("page", TRANSLATED, ids=lambda page: f"{page.parent.name}-{page.stem}")
@@ -94,7 +110,7 @@ def test_a_translated_page_says_what_the_english_one_does(page):
     assert page.stem in LANGUAGES and original.is_file()
     english, text = (path.read_text(encoding="utf-8") for path in (original, page))
     assert set(LINK.findall(text)) == set(LINK.findall(english))
-    assert set(NUMBER.findall(text)) == set(NUMBER.findall(english))
+    assert numbers(text) == numbers(english)
     assert text.startswith(f"# {words(page.stem, 'nodeDefs')[page.parent.name]['display_name']}\n")
 
 
