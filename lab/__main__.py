@@ -88,8 +88,9 @@ def workflows(args):
 
 
 def strips(args):
-    from pack.lab.strips import write
-    write(args.strategies)
+    from pack.lab import figures, strips
+    strips.write(args.nodes)
+    figures.write(args.nodes)
 
 
 def schema(args):
@@ -157,7 +158,7 @@ def main():
     command = commands.add_parser("workflows", help="write the example workflows from the menu")
     command.set_defaults(run=workflows)
     command = commands.add_parser("strips", help="draw the pictures of the help pages")
-    command.add_argument("strategies", nargs="*", help="only these, by their ids (default: all)")
+    command.add_argument("nodes", nargs="*", help="only theirs, by their ids (default: all)")
     command.set_defaults(run=strips)
     command = commands.add_parser("schema", help="write down what every node takes and gives")
     command.set_defaults(run=schema)

@@ -28,7 +28,7 @@ STEPS = 16
 SIDE, GAP = 96, 4  # pixels of a picture, which has 32, and between two
 LETTER, LINE = 20, 28  # the page's panel begins narrower than a strip, where 12 pixels are left of 20
 SIZE = GAP + 4 * (SIDE + GAP), 2 * (LINE + SIDE + GAP)
-COLORS = 256  # of a file
+COLORS = 256  # of a file, at most
 KEY = "settings"  # under which a file keeps them
 
 
@@ -166,20 +166,21 @@ def drawn(pictures, labels):
     return image
 
 
-def save(image, name, kept):
+def save(image, name, kept=None, colors=COLORS):
+    """Write a page's picture, which keeps the settings that it shows."""
     FOLDER.mkdir(parents=True, exist_ok=True)
     told = PngInfo()
-    told.add_text(KEY, kept)
-    few = image.quantize(COLORS, Image.Quantize.MAXCOVERAGE, kmeans=3)  # which keeps the colors of small things
+    if kept:
+        told.add_text(KEY, kept)
+    few = image.quantize(colors, Image.Quantize.MAXCOVERAGE, kmeans=3)  # which keeps the colors of small things
     few.save(FOLDER / f"{name}.png", optimize=True, pnginfo=told)
+    print(FOLDER / f"{name}.png", flush=True)
 
 
 def write(names=()):
     """Draw all strips, or those of strategies by their ids."""
     comfy.utils.set_progress_bar_enabled(False)
     for cls, strip in shown().items():
-        if names and cls.node_id not in names:
-            continue
-        pictures, rows = zip(sample(strip), sample(strip, cls))
-        save(drawn(pictures, labels(cls, strip, rows)), cls.node_id, settings(strip))
-        print(FOLDER / f"{cls.node_id}.png", flush=True)
+        if not names or cls.node_id in names:
+            pictures, rows = zip(sample(strip), sample(strip, cls))
+            save(drawn(pictures, labels(cls, strip, rows)), cls.node_id, settings(strip))

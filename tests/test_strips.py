@@ -1,4 +1,7 @@
-"""The pictures of help pages: one for each strategy, of the settings that `python dev.py lab strips` has now, and all in use."""
+"""The pictures of help pages: one for each strategy, of the settings that `python dev.py lab strips` has now, and all in use.
+
+Whether a plot is still what the command draws is not looked at: letters differ from machine to machine.
+"""
 
 import re
 
@@ -6,14 +9,14 @@ import pytest
 
 pytest.importorskip("comfy")
 
-from pack.lab import strips  # noqa: E402
+from pack.lab import figures, strips  # noqa: E402
 from pack.nodes import NODES, STRATEGIES  # noqa: E402
 from PIL import Image  # noqa: E402
 
 PAGES = strips.FOLDER.parent
 SHOWN = strips.shown()
 PICTURE = re.compile(r"!\[([^\]]*)\]\(([^)]*)\)")
-LARGEST = 15 * 1024  # bytes
+LARGEST, ALL = 15 * 1024, 700 * 1024  # bytes
 HOW = "`python dev.py lab strips` draws it"
 
 
@@ -32,14 +35,23 @@ def test_a_page_shows_its_strategy_as_it_is_drawn_now(cls):
     name = f"pictures/{cls.node_id}.png"
     assert name in pictures(PAGES / f"{cls.node_id}.md"), "the page does not show it"
     path = PAGES / name
-    assert path.is_file() and path.stat().st_size < LARGEST, HOW
+    assert path.is_file(), HOW
     with Image.open(path) as image:
         assert image.size == strips.SIZE, HOW
         assert image.text[strips.KEY] == strips.settings(SHOWN[cls]), HOW
         assert len(image.convert("RGB").getcolors(image.width * image.height)) > 16
 
 
-def test_every_picture_is_shown_and_described():
+@pytest.mark.parametrize("name", figures.FIGURES)
+def test_a_page_shows_its_plot(name):
+    assert f"pictures/{name}.png" in pictures(PAGES / f"{name}.md"), "the page does not show it"
+    with Image.open(strips.FOLDER / f"{name}.png") as image:
+        assert image.width == strips.SIZE[0], HOW
+
+
+def test_every_picture_is_small_shown_and_described():
+    sizes = [path.stat().st_size for path in strips.FOLDER.iterdir()]
+    assert max(sizes) < LARGEST and sum(sizes) < ALL
     shown = {}
     for page in PAGES.rglob("*.md"):
         shown |= pictures(page)
