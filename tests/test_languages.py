@@ -66,8 +66,9 @@ def test_names_are_in_the_language(language):
             assert re.search(f"[{OWN_SCRIPT[language]}]", name) or name in SAME, f"{id}: {name}"
 
 
-def test_tooltips_are_in_chinese_with_the_numbers_of_the_english_ones():
-    found = words("zh", "nodeDefs")
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_tooltips_have_the_numbers_of_the_english_ones(language):
+    found = words(language, "nodeDefs")
     for node in NODES:
         info, entry = node.GET_NODE_INFO_V1(), found[node.GET_SCHEMA().node_id]
         given = [(entry["inputs"][name], options[0].get("tooltip")) for group in ("required", "optional")
