@@ -87,6 +87,11 @@ def workflows(args):
     write()
 
 
+def brand(args):
+    from pack.lab.brand import write
+    write()
+
+
 def schema(args):
     from pack.lab.schema import write
     write()
@@ -151,6 +156,8 @@ def main():
     command.set_defaults(run=strength)
     command = commands.add_parser("workflows", help="write the example workflows from the menu")
     command.set_defaults(run=workflows)
+    command = commands.add_parser("brand", help="draw the registry's icon and banner")
+    command.set_defaults(run=brand)
     command = commands.add_parser("schema", help="write down what every node takes and gives")
     command.set_defaults(run=schema)
     command = commands.add_parser("preset", help="print what is published for a model family, as nodes in API format")
