@@ -12,7 +12,8 @@ from .mixture.exact import Mixture
 FOLDER = Path(__file__).parent / "pictures"
 FINE = 4  # pixels drawn for each one kept
 PAPER, GREY, GOLD, SILVER, WHITE = "#12151d", "#5d6b85", "#ffb938", "#a9b4c6", "#f4f6fa"
-CFG, STEPS, TALL = 2.0, 160, 2.2  # how far the picture reaches to both sides of the middle
+CFG, STEPS = 2.0, 160
+TALL = 2.2  # how far the picture reaches to both sides of the middle
 
 # Where pictures lie on the line, and the class of each. The prompt asks for class 0.
 MODES = Mixture(means=torch.tensor([[1.2], [0.0], [-1.2]]), weights=torch.full((3,), 1 / 3), classes=torch.tensor([0, 1, 1]),
@@ -42,7 +43,7 @@ def drawn(size, lines, width, left, right):
             pen, points = ImageDraw.Draw(mask), [(float(x), float((1 - y / TALL) / 2 * tall)) for x, y in zip(at, path)]
             pen.line(points, fill=255, width=width * FINE)
             for point in points:  # which rounds the corners and the ends
-                pen.circle(point, width * FINE / 2, fill=255)
+                pen.circle(point, width * FINE / 2 - 0.5, fill=255)
             image.paste(color, mask=ImageChops.multiply(mask, fade))
     return image.resize(size, Image.Resampling.LANCZOS)
 
