@@ -93,6 +93,11 @@ def strips(args):
     figures.write(args.nodes)
 
 
+def brand(args):
+    from pack.lab.brand import write
+    write()
+
+
 def schema(args):
     from pack.lab.schema import write
     write()
@@ -160,6 +165,8 @@ def main():
     command = commands.add_parser("strips", help="draw the pictures of the help pages")
     command.add_argument("nodes", nargs="*", help="only theirs, by their ids (default: all)")
     command.set_defaults(run=strips)
+    command = commands.add_parser("brand", help="draw the registry's icon and banner")
+    command.set_defaults(run=brand)
     command = commands.add_parser("schema", help="write down what every node takes and gives")
     command.set_defaults(run=schema)
     command = commands.add_parser("preset", help="print what is published for a model family, as nodes in API format")
