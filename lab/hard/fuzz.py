@@ -22,6 +22,7 @@ from .wrong import spoil
 
 WRONG = 0.4  # the share of prompts that are spoilt
 PACK = "custom_nodes/ComfyUI-Guidance/"  # in a traceback
+PROMPTS = ("positive", "negative", "conditioning", "cond1", "cond2", "empty_conditioning")  # the host's inputs of one
 LONGEST = 500  # characters of a sentence
 NOT_A_SENTENCE = re.compile(r"\n|^\s*$|[^.]$")
 KEPT = 200  # prompts between two times that the history is cleared
@@ -35,15 +36,18 @@ def drawn(menu, seed, number):
 
 
 def without_ours(prompt):
-    """A prompt with the pack's nodes taken off the MODEL wire: the sampler gets the bundled model itself."""
-    bare = copy.deepcopy(prompt)
-    loaded = next((number for number, node in bare.items() if node.get("class_type") == "GuidanceDemoModel"), None)
-    on_the_wire = {number for number, node in bare.items() if node["class_type"].startswith(OURS) and "model" in node["inputs"]}
-    for node in bare.values():
+    """A prompt with none of the pack's nodes but the bundled model, which takes their place on the MODEL wire."""
+    loaded = next(number for number, node in prompt.items() if node["class_type"] == "GuidanceDemoModel")
+    bare = {number: node for number, node in copy.deepcopy(prompt).items()
+            if number == loaded or not node["class_type"].startswith(OURS)}
+    blank = {"class_type": "CLIPTextEncode", "inputs": {"text": "", "clip": [loaded, 1]}}
+    for node in list(bare.values()):
         for name, value in node["inputs"].items():
-            if isinstance(value, list) and len(value) == 2 and value[0] in on_the_wire and value[1] == 0:
-                node["inputs"][name] = [loaded, 0]
-    return {number: node for number, node in bare.items() if number not in on_the_wire}
+            if isinstance(value, list) and len(value) == 2 and value[0] in prompt and value[0] not in bare:
+                if name in PROMPTS:
+                    bare["blank"] = blank
+                node["inputs"][name] = ["blank", 0] if name in PROMPTS else [loaded, 0] if name == "model" else 1
+    return bare
 
 
 def fault(ending, wrong):
@@ -103,18 +107,18 @@ class Fuzzer:
         found = fault(ending, wrong)
         if found is None:
             return
-        if await self.is_hosts(ending, prompt, found, self.host.logged(place) if self.host else ""):
+        if await self.is_hosts(ending, prompt, wrong, found, self.host.logged(place) if self.host else ""):
             self.hosts[found[:100]] += 1
         else:
             self.found(seed, number, found, prompt, wrong, ending.told)
 
-    async def is_hosts(self, ending, prompt, found, log):
+    async def is_hosts(self, ending, prompt, wrong, found, log):
         """Whether the host is at fault: no file of ours had a part in it, or it is the same without our nodes."""
-        if ending.kind in (BROKEN, REFUSED) or ending.kind == FAILED and ending.told and not touches_us(ending, log):
-            return not touches_us(ending, log) and (ending.kind != BROKEN or bool(log))
+        if wrong and ending.kind in (BROKEN, REFUSED, FAILED) and not touches_us(ending, log):
+            return ending.kind != BROKEN or bool(log)
         try:
             bare = await self.connection.run(without_ours(prompt))
-        except (KeyError, TypeError, AttributeError):  # it has no form
+        except (KeyError, TypeError, AttributeError, StopIteration):  # it has no form
             return False
         return bare.kind == ending.kind and fault(bare, []) == found
 

@@ -8,13 +8,14 @@ SIDES = (16, 16, 16, 24, 32)  # of a picture; the bundled model's own is 32
 FAR = 20.0  # how far from 0 most numbers are, where their input allows more
 LAYERS = ("auto", "middle", "all", "output", "middle, output", "input.?, middle", "40%-60%")
 # Take a model, a classifier or a latent that does not come with the pack, or are wired in one way only.
-ELSEWHERE = {"GuidanceLikeness", "GuidanceDistilled", "GuidanceValues", "GuidanceSweep", "GuidanceGrid", "GuidanceCost"}
+ELSEWHERE = {"GuidanceLikeness", "GuidanceDistilled", "GuidanceValues", "GuidanceSweep", "GuidanceGrid", "GuidanceCost",
+             "GuidanceProbePlot"}
 SOURCES = {  # the host's nodes that give a type
     "CONDITIONING": ["CLIPTextEncode"], "LATENT": ["EmptyLatentImage"], "IMAGE": ["EmptyImage"], "SIGMAS": ["BasicScheduler"],
     "SAMPLER": ["KSamplerSelect"], "NOISE": ["RandomNoise"], "CURVE": ["CurveEditor"],
     "GUIDER": ["CFGGuider", "BasicGuider", "DualCFGGuider", "PerpNegGuider"],
 }
-SET = {  # so that a prompt takes no time; the rest of the host's inputs are drawn as ours are
+SET = {  # so that a prompt takes no time, or where inputs have to fit each other
     "EmptyLatentImage": lambda rng: {"width": rng.choice(SIDES), "height": rng.choice(SIDES),
                                      "batch_size": rng.choice([1, 1, 1, 2, 3])},
     "EmptyImage": lambda rng: {"width": 16, "height": 16, "batch_size": 1, "color": 0},
@@ -24,11 +25,15 @@ SET = {  # so that a prompt takes no time; the rest of the host's inputs are dra
     "BasicScheduler": lambda rng: {"steps": rng.choice([1, 1, 2]), "denoise": 1.0},
     "CurveEditor": lambda rng: {"curve": {"points": [[0.0, rng.random()], [1.0, rng.random()]],
                                           "interpolation": rng.choice(["linear", "monotone_cubic"])}},
-    "GuidanceDemoModel": lambda rng: {"prediction": rng.choice(["v", "v", "v", "v", "eps", "flow"])},
+    "GuidanceDemoModel": lambda rng: {"prediction": rng.choices(["v", "eps", "flow"], [18, 1, 1])[0]},
     "GuidanceModelPreset": lambda rng: {"variant": "auto"},
     "GuidanceNull": lambda rng: {"null": rng.choice(["zeros", "independent", "mean"])},
+    "GuidancePAG": lambda rng: {"unit": "percent"},  # whose start and end may be left out
+    "GuidanceCADS": lambda rng: dict(zip(["start", "full"], sorted([rng.random(), rng.random()]))),
+    "GuidanceSWG": lambda rng: {"size": rng.choice([0.5, 0.625, 0.75]), "count": rng.choice([2, 3, 4])},
 }
-SLOW = {"dpm_fast", "dpm_adaptive"}  # samplers that choose their steps themselves
+# Samplers that choose their steps themselves, and schedulers that have no levels, or NaN, for one step.
+LEFT_OUT = {"dpm_fast", "dpm_adaptive", "beta", "kl_optimal"}
 
 
 def caption(rng):
@@ -73,6 +78,8 @@ class Drawing:
             self.node("PreviewImage", images=self.decoded())
         if rng.random() < 0.15:
             self.add(rng.choice(menu.others))
+        for probe in [number for number, node in self.nodes.items() if node["class_type"] == "GuidanceProbe"]:
+            self.node("GuidanceProbePlot", probe=[probe, 1], latent=self.latent)
         if rng.random() < 0.05:
             self.sweep()
 
@@ -89,7 +96,8 @@ class Drawing:
                 value = self.value(input, type, options)
                 if value is not None:
                     inputs[input] = value
-        self.in_order(inputs)
+        if "unit" in inputs and "start" in self.menu.inputs(name):
+            self.set_window(inputs)
         if name == "GuidanceDemoClassifier":
             inputs["value"] = self.rng.choice(dict(size=SIZES, color=COLORS, shape=SHAPES, background=BACKGROUNDS)[inputs["attribute"]])
         return self.node(name, **inputs)
@@ -98,7 +106,7 @@ class Drawing:
         """A value or a link that an input takes, or None where there is nothing."""
         rng = self.rng
         if isinstance(type, list) or type == "COMBO":
-            choices = [choice for choice in (type if isinstance(type, list) else options["options"]) if choice not in SLOW]
+            choices = [choice for choice in (type if isinstance(type, list) else options["options"]) if choice not in LEFT_OUT]
             return rng.choice(choices) if choices else None
         kinds = type.split(",")
         if "GUIDANCE_SCHEDULE" in kinds:
@@ -111,7 +119,7 @@ class Drawing:
             return rng.random() < 0.5
         if "STRING" in kinds:
             return rng.choice(LAYERS) if input == "layers" else options.get("default", "")
-        return self.link(kinds)
+        return self.link(input, kinds)
 
     def number(self, options):
         low, high, default = options.get("min", -FAR), options.get("max", FAR), options.get("default")
@@ -130,33 +138,30 @@ class Drawing:
         if way < 0.28:
             return {"points": [[0, y()], [1, y()]], "interpolation": "linear"}
         if way < 0.33 and options.get("min", -1) <= 0 and options.get("max", 1) >= 1:
-            return self.link(["CURVE"])  # which lies between 0 and 1
+            return self.link("curve", ["CURVE"])  # which lies between 0 and 1
         if way < 0.38:
             return [self.node("GuidanceSchedule", schedule=f"0:{y()}, 1:{y()}"), 0]
         return self.number(options)
 
-    def link(self, types):
+    def link(self, input, types):
         """To an output of one of the types: one that is there, or of another node."""
         if "MODEL" in types:
-            return self.wire
+            return self.wire if input == "model" else [self.add("GuidanceDemoModel"), 0]
+        sources = [source for type in types for source in self.menu.sources(type)]
         there = [[number, self.menu.info[node["class_type"]]["output"].index(type)] for number, node in self.nodes.items()
                  for type in types if type in self.menu.info[node["class_type"]]["output"]]
-        if there and self.rng.random() < 0.7:
-            return self.rng.choice(there)
-        sources = [source for type in types for source in self.menu.sources(type)]
-        if not sources:
-            return None
+        if not sources or there and self.rng.random() < 0.7:
+            return self.rng.choice(there) if there else None
         name, output = self.rng.choice(sources)
         return [self.add(name), output]
 
-    def in_order(self, inputs):
-        """Windows begin before they end: at a lower percent, or at a higher sigma."""
-        if {"start", "end", "unit"} <= inputs.keys() and inputs["unit"] in ("percent", "sigma"):
-            inputs["start"], inputs["end"] = sorted((round(self.rng.random(), 2) for _ in range(2)))
-            if self.rng.random() < 0.4:
-                inputs["start"], inputs["end"] = 0.0, 1.0
-            if inputs["unit"] == "sigma":
-                inputs["start"], inputs["end"] = 20 * inputs["end"], 20 * inputs["start"]
+    def set_window(self, inputs):
+        """Have it begin before it ends: at a lower percent, or at a higher sigma."""
+        start, end = sorted(round(self.rng.random(), 2) for _ in range(2)) if self.rng.random() < 0.6 else (0.0, 1.0)
+        if inputs["unit"] == "sigma":
+            start, end = 20 * end, 20 * start
+        if inputs["unit"] in ("percent", "sigma"):
+            inputs.update(start=start, end=end)
 
     def sampled(self):
         """The link of a latent that a sampler has made with the chain."""

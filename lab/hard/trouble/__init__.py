@@ -1,6 +1,7 @@
 """Nodes for the hard tests, which only their own server loads: one that makes trouble in the middle of a run, and one that
 looks at a latent. They are no part of the pack."""
 import base64
+import gc
 import os
 import signal
 
@@ -78,6 +79,12 @@ class HardLook(io.ComfyNode):
 
 
 class Hard(ComfyExtension):
+    async def on_load(self):
+        # The host collects garbage whenever a model is gone, and each time looks through all that was ever imported, which
+        # takes longer than a prompt. What is there already stays out of that.
+        gc.collect()
+        gc.freeze()
+
     async def get_node_list(self):
         return [HardTrouble, HardLook]
 
