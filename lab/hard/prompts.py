@@ -146,7 +146,7 @@ class Drawing:
     def link(self, input, types):
         """To an output of one of the types: one that is there, or of another node."""
         if "MODEL" in types:
-            return self.wire if input == "model" else [self.add("GuidanceDemoModel"), 0]
+            return self.wire if input == "model" else [self.weaker(), 0]
         sources = [source for type in types for source in self.menu.sources(type)]
         there = [[number, self.menu.info[node["class_type"]]["output"].index(type)] for number, node in self.nodes.items()
                  for type in types if type in self.menu.info[node["class_type"]]["output"]]
@@ -154,6 +154,11 @@ class Drawing:
             return self.rng.choice(there) if there else None
         name, output = self.rng.choice(sources)
         return [self.add(name), output]
+
+    def weaker(self):
+        """Another model beside the first one. The host would run a node once for two that are the same."""
+        kind = {"v": "eps", "eps": "v", "flow": "flow"}[self.nodes[self.loaded]["inputs"]["prediction"]]
+        return self.node("GuidanceDemoModel", prediction=kind)
 
     def set_window(self, inputs):
         """Have it begin before it ends: at a lower percent, or at a higher sigma."""
