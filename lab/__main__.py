@@ -147,11 +147,14 @@ def main():
     command.add_argument("--out", type=Path, default=ROOT / "output" / "pareto")
     command.set_defaults(run=pareto)
     command = commands.add_parser("hard", help="what no use of the pack may bring down: a server, under all kinds of stress")
-    command.add_argument("what", choices=["fuzz", "soak", "interrupt", "restart", "clients", "memory"])
+    command.add_argument("what", choices=["fuzz", "soak", "interrupt", "restart", "clients", "memory"],
+                         help="prompts, right and wrong · right ones, with flat memory · a run that is interrupted at each step · "
+                         "a server that is killed · eight clients at once · too little memory")
     command.add_argument("--count", type=int, default=500, help="prompts (default: 500)")
     command.add_argument("--seed", type=int, default=0, help="of the prompts that are drawn")
     command.add_argument("--first", type=int, default=0, help="the number of the first prompt, to see one of them again")
-    command.add_argument("--server", metavar="URL", help="a ComfyUI that has this pack, for fuzz and clients")
+    command.add_argument("--server", metavar="URL", help="a ComfyUI that has this pack, for fuzz")
+    command.add_argument("--steps", type=int, default=12, help="at which interrupt and memory make trouble, one after the other")
     command.add_argument("--out", type=Path, default=ROOT / "output" / "hard", help="where prompts are kept that found something")
     command.set_defaults(run=hard)
     command = commands.add_parser("bench", help="time the strategies' maths, and measure its memory")

@@ -70,8 +70,8 @@ class Drawn(ScheduleNode):
     def validate_inputs(cls, schedule=None):
         try:
             if schedule is not None:
-                parse(schedule)
-        except ScheduleError as error:
+                parse(cls.check({"schedule": schedule})["schedule"])
+        except ValueError as error:
             return str(error)
         return True
 
