@@ -1,8 +1,9 @@
 """What nodes accept: knobs that take a number or a schedule, checked in one sentence before sampling starts."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import inf, isfinite
 from numbers import Real
+from typing import Any
 
 import torch
 from comfy.model_patcher import ModelPatcher
@@ -16,11 +17,11 @@ ProbeType = io.Custom("GUIDANCE_PROBE")
 CurveType = io.Custom("CURVE")  # ComfyUI's own curves, from 0.18 on
 SCHEDULE_TYPES = [ScheduleType, CurveType]
 # What comes by a link. In its place a program may have written a value, which the host hands on as it is.
-LINKS = {
+LINKS: dict[str, Callable[[Any], bool]] = {
     "MODEL": lambda value: isinstance(value, ModelPatcher),
     "CLIP": lambda value: hasattr(value, "tokenize"),
     "CLIP_VISION": lambda value: hasattr(value, "encode_image"),
-    "VAE": lambda value: hasattr(value, "decode") and not isinstance(value, bytes),
+    "VAE": lambda value: hasattr(value, "decode"),
     "CONDITIONING": lambda value: isinstance(value, list) and all(
         isinstance(entry, (list, tuple)) and len(entry) == 2 and isinstance(entry[1], dict) for entry in value),
     "IMAGE": lambda value: isinstance(value, torch.Tensor),

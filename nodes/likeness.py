@@ -66,8 +66,8 @@ class LikenessNode(io.ComfyNode):
         io.ClipVision.Input("clip_vision", tooltip="The model that looks at the picture."),
         io.Vae.Input("vae", tooltip="Decodes the latent for it, with gradients."),
         io.Image.Input("image", tooltip="What the result should resemble; of several pictures, any of them."),
-        io.Float.Input("certainty", default=CERTAINTY, min=0.0, max=10000.0, step=1.0, tooltip="How sharply CLIP tells likenesses "
-                       "apart. 100 is CLIP's own."),
+        io.Float.Input("certainty", default=CERTAINTY, min=0.0, max=10000.0, step=1.0, tooltip="How sharply CLIP tells "
+                       "likenesses apart. 100 is CLIP's own."),
     ]
 
     @classmethod

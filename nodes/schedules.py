@@ -11,7 +11,7 @@ from comfy_api.latest import io, ui
 from ..guidance.core import Timeline
 from ..guidance.presets import PRESETS
 from ..guidance.presets import preset as ready_made
-from ..guidance.schedule import Schedule, ScheduleError, parse
+from ..guidance.schedule import Schedule, parse
 from ..guidance.schedule_math import POINTWISE, combine, concatenate, reverse, shift
 from .bridge.noise_levels import percent_of
 from .checked import Checked

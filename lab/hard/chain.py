@@ -5,7 +5,7 @@ TEXTS = {"GuidanceTextEncode": {"text": "a big red circle on blue, (green:-1)"}}
 STEPS = 12
 
 
-def everything(menu, kind="none", at=0, steps=STEPS):
+def everything(menu, kind="none", at=0):
     """What /prompt takes: a run of the bundled model with every strategy at its defaults, looked at by HardLook. kind, at:
     of HardTrouble; with another `at` it is another prompt to the host, which so runs the sampler again."""
     nodes = {}
@@ -25,8 +25,8 @@ def everything(menu, kind="none", at=0, steps=STEPS):
             wire = [add(name, **{**defaults(menu, name, links), **TEXTS.get(name, {}), "model": wire}), 0]
     wire = [add("HardTrouble", model=wire, kind=kind, at=at), 0]
     latent = add("EmptyLatentImage", width=32, height=32, batch_size=1)
-    sampler = add("KSampler", model=wire, positive=text, negative=negative, latent_image=[latent, 0], seed=1, steps=steps, cfg=5.0,
-                  sampler_name="euler", scheduler="normal", denoise=1.0)
+    sampler = add("KSampler", model=wire, positive=text, negative=negative, latent_image=[latent, 0], seed=1, steps=STEPS,
+                  cfg=5.0, sampler_name="euler", scheduler="normal", denoise=1.0)
     add("HardLook", latent=[sampler, 0])
     return nodes
 

@@ -12,12 +12,13 @@ from .prompts import Menu
 CLIENTS = 8
 
 
-async def clients(host, args):
+async def clients(host, count, seed):
+    """Run those of so many prompts that are right, one after the other and then by eight clients at once."""
     async with AsyncExitStack() as stack:
         connections = [await stack.enter_async_context(Connection(host.address)) for _ in range(CLIENTS)]
         menu = Menu((await connections[0].ask("/object_info"))[1])
-        numbers = [number for number in range(args.first, args.first + args.count) if not drawn(menu, args.seed, number)[1]]
-        prompts = {number: drawn(menu, args.seed, number)[0] for number in numbers}
+        numbers = [number for number in range(count) if not drawn(menu, seed, number)[1]]
+        prompts = {number: drawn(menu, seed, number)[0] for number in numbers}
         alone = {number: await connections[0].run(prompts[number]) for number in tqdm(numbers, "alone", unit="prompt")}
         bar = tqdm(total=len(numbers), desc="together", unit="prompt")
 
@@ -25,7 +26,7 @@ async def clients(host, args):
             found = []
             for number in part:
                 ending = await connection.run(prompts[number])
-                found += same(f"seed {args.seed}, prompt {number}", ending, alone[number])
+                found += same(f"seed {seed}, prompt {number}", ending, alone[number])
                 bar.update()
             return found
 

@@ -5,19 +5,18 @@ from tqdm import tqdm
 
 from .chain import STEPS, everything
 from .connection import DONE, STOPPED, Connection, Gone
-from .host import Host
 from .prompts import Menu
 
 
-async def interrupt(host, args):
-    """Interrupt a run of everything at each of its steps."""
+async def interrupt(host, steps):
+    """Interrupt a run of everything at each of these steps, counted from 1."""
     async with Connection(host.address) as connection:
         menu = Menu((await connection.ask("/object_info"))[1])
         first = await connection.run(everything(menu))
         if first.kind != DONE:
             return [f"the run itself {first.kind}: {first.told}"]
         found = []
-        for step in tqdm(range(1, args.steps + 1), "interrupt", unit="step"):
+        for step in tqdm(steps, "interrupt", unit="step"):
             ending = await connection.run(everything(menu, "interrupt", step))
             again = await connection.run(everything(menu, "none", step))
             if ending.kind != STOPPED:
@@ -26,7 +25,7 @@ async def interrupt(host, args):
         return found
 
 
-async def restart(host, args):
+async def restart(host):
     """Kill the server in the middle of a run, and run the same prompt on a new one."""
     async with Connection(host.address) as connection:
         menu = Menu((await connection.ask("/object_info"))[1])
@@ -45,6 +44,6 @@ def differs(what, ending, first):
     """How a run differs from the first one: a list with one sentence, or none."""
     if ending.kind != DONE:
         return [f"{what} {ending.kind}: {ending.told}"]
-    if np.array_equal(ending.latents, first.latents):
+    if np.array_equal(ending.latents, first.latents, equal_nan=True):  # the host makes NaN of some prompts
         return []
     return [f"{what} differs by {np.abs(ending.latents - first.latents).max():g}"]

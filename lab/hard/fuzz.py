@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from .connection import BROKEN, DONE, FAILED, REFUSED, Connection, Gone
 from .host import Host
-from .prompts import OURS, Drawing, Menu
+from .prompts import LOADER, OURS, Drawing, Menu
 from .wrong import spoil
 
 WRONG = 0.4  # the share of prompts that are spoilt
@@ -37,9 +37,9 @@ def drawn(menu, seed, number):
 
 def without_ours(prompt):
     """A prompt with none of the pack's nodes but the bundled model, which takes their place on the MODEL wire."""
-    loaded = next(number for number, node in prompt.items() if node["class_type"] == "GuidanceDemoModel")
     bare = {number: node for number, node in copy.deepcopy(prompt).items()
-            if number == loaded or not node["class_type"].startswith(OURS)}
+            if node["class_type"] == LOADER or not node["class_type"].startswith(OURS)}
+    loaded = next(number for number, node in bare.items() if node["class_type"] == LOADER)
     blank = {"class_type": "CLIPTextEncode", "inputs": {"text": "", "clip": [loaded, 1]}}
     for node in list(bare.values()):
         for name, value in node["inputs"].items():

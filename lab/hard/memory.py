@@ -7,20 +7,20 @@ from .connection import DONE, FAILED, Connection
 from .ends import differs
 from .prompts import Menu
 
-ROWS = (1, 2, 3)  # of a batch that fit into one forward
 NEAR = 1e-3  # of what the numbers of a split batch may differ, relative: another batch size is another order of additions
 
 
-async def memory(host, args):
+async def memory(host, rows, steps):
+    """A run with room for so many rows in a forward, then runs that are out of memory at each of these steps."""
     async with Connection(host.address) as connection:
         menu = Menu((await connection.ask("/object_info"))[1])
         first = await connection.run(everything(menu))
         if first.kind != DONE:
             return [f"the run itself {first.kind}: {first.told}"]
         found = []
-        for rows in ROWS:
-            found += apart(rows, await connection.run(everything(menu, "little memory", rows)), first)
-        for step in tqdm(range(1, args.steps + 1), "out of memory", unit="step"):
+        for fit in rows:
+            found += apart(fit, await connection.run(everything(menu, "little memory", fit)), first)
+        for step in tqdm(steps, "out of memory", unit="step"):
             ending = await connection.run(everything(menu, "out of memory", step))
             if ending.kind != FAILED or "out of memory" not in ending.told["exception_message"]:
                 found.append(f"step {step}: out of memory, and the run {ending.kind}: {ending.told}")

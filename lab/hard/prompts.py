@@ -3,9 +3,11 @@ sampler, each knob somewhere in its range, and sometimes more of the pack's node
 from ...nodes.demo.text import BACKGROUNDS, COLORS, SHAPES, SIZES
 
 OURS = "Guidance"  # what the ids of the pack's nodes begin with
+LOADER = "GuidanceDemoModel"
 MOST = 6  # strategies in a chain
 SIDES = (16, 16, 16, 24, 32)  # of a picture; the bundled model's own is 32
 FAR = 20.0  # how far from 0 most numbers are, where their input allows more
+FORMS = ("0:{}, 1:{}", "0:{}, 0.4:{} smooth", "0:{}, 0.5:{} step", "0:{}, 1:{} steps", "9:{}, 1:{} sigma")  # of schedules
 LAYERS = ("auto", "middle", "all", "output", "middle, output", "input.?, middle", "40%-60%")
 # Take a model, a classifier or a latent that does not come with the pack, or are wired in one way only.
 ELSEWHERE = {"GuidanceLikeness", "GuidanceDistilled", "GuidanceValues", "GuidanceSweep", "GuidanceGrid", "GuidanceCost",
@@ -36,6 +38,9 @@ SET = {  # so that a prompt takes no time, or where inputs have to fit each othe
 LEFT_OUT = {"dpm_fast", "dpm_adaptive", "beta", "kl_optimal"}
 
 
+WORDS = {"size": SIZES, "color": COLORS, "shape": SHAPES, "background": BACKGROUNDS}
+
+
 def caption(rng):
     return rng.choice(["", f"a {rng.choice(SIZES)} {rng.choice(COLORS)} {rng.choice(SHAPES)} on {rng.choice(BACKGROUNDS)}"])
 
@@ -47,7 +52,7 @@ class Menu:
         self.info = info
         ours = [name for name in info if name.startswith(OURS) and name not in ELSEWHERE]
         self.strategies = [name for name in ours if "model" in self.inputs(name) and "MODEL" in info[name]["output"]]
-        self.others = [name for name in ours if name not in self.strategies and name != "GuidanceDemoModel"]
+        self.others = [name for name in ours if name not in self.strategies and name != LOADER]
         self.look = "HardLook" if "HardLook" in info else None  # is there if the server is ours
 
     def inputs(self, name):
@@ -67,7 +72,7 @@ class Drawing:
 
     def __init__(self, menu, rng):
         self.menu, self.rng, self.nodes = menu, rng, {}
-        self.loaded = self.add("GuidanceDemoModel")
+        self.loaded = self.add(LOADER)
         self.wire = [self.loaded, 0]
         for _ in range(rng.randint(0, MOST)):
             self.wire = [self.add(rng.choice(menu.strategies)), 0]
@@ -99,7 +104,7 @@ class Drawing:
         if "unit" in inputs and "start" in self.menu.inputs(name):
             self.set_window(inputs)
         if name == "GuidanceDemoClassifier":
-            inputs["value"] = self.rng.choice(dict(size=SIZES, color=COLORS, shape=SHAPES, background=BACKGROUNDS)[inputs["attribute"]])
+            inputs["value"] = self.rng.choice(WORDS[inputs["attribute"]])
         return self.node(name, **inputs)
 
     def value(self, input, type, options):
@@ -131,8 +136,7 @@ class Drawing:
         """A number, or what stands for one: a text, a link, or a curve as its widget has it."""
         way, y = self.rng.random(), lambda: self.number({key: options[key] for key in ("min", "max") if key in options})
         if way < 0.2:
-            form = self.rng.choice(["0:{}, 1:{}", "0:{}, 0.4:{} smooth", "0:{}, 0.5:{} step", "0:{}, 1:{} steps", "9:{}, 1:{} sigma"])
-            return form.format(y(), y())
+            return self.rng.choice(FORMS).format(y(), y())
         if way < 0.25:
             return {"__value__": [y(), y(), y()]}
         if way < 0.28:
@@ -158,7 +162,7 @@ class Drawing:
     def weaker(self):
         """Another model beside the first one. The host would run a node once for two that are the same."""
         kind = {"v": "eps", "eps": "v", "flow": "flow"}[self.nodes[self.loaded]["inputs"]["prediction"]]
-        return self.node("GuidanceDemoModel", prediction=kind)
+        return self.node(LOADER, prediction=kind)
 
     def set_window(self, inputs):
         """Have it begin before it ends: at a lower percent, or at a higher sigma."""
@@ -179,7 +183,8 @@ class Drawing:
     def sweep(self):
         """A sheet of pictures over one knob of the sampler."""
         values = self.node("GuidanceValues", first="1, 3", first_name="seed", second="", second_name="")
-        sampler = next(node for node in self.nodes.values() if node["class_type"] in ("KSampler", "SamplerCustom", "RandomNoise"))
-        sampler["inputs"]["seed" if sampler["class_type"] == "KSampler" else "noise_seed"] = [values, 0]
+        seeded, name = next((node["inputs"], name) for node in self.nodes.values() for name in ("seed", "noise_seed")
+                            if name in node["inputs"] and not node["class_type"].startswith(OURS))
+        seeded[name] = [values, 0]
         each = self.node("GuidanceSweep", image=self.decoded(), cell=[values, 3])
         self.node("GuidanceGrid", images=[each, 0], labels=[values, 2], columns=0, notes=[each, 1])

@@ -3,6 +3,7 @@ import asyncio
 import sys
 
 from . import fuzz
+from .chain import STEPS
 from .clients import clients
 from .connection import Gone
 from .ends import interrupt, restart
@@ -10,7 +11,13 @@ from .host import Host
 from .memory import memory
 from .soak import soak
 
-WHAT = {"soak": soak, "interrupt": interrupt, "restart": restart, "clients": clients, "memory": memory}
+WHAT = {
+    "soak": lambda host, args: soak(host, args.count, args.seed),
+    "interrupt": lambda host, args: interrupt(host, range(1, STEPS + 1)),
+    "restart": lambda host, args: restart(host),
+    "clients": lambda host, args: clients(host, args.count, args.seed),
+    "memory": lambda host, args: memory(host, (1, 2, 3), range(1, STEPS + 1)),
+}
 
 
 def run(args):

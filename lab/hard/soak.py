@@ -1,4 +1,4 @@
-"""`lab hard soak`: one right prompt after the other on one server, whose memory, handles and threads have to stay what they are."""
+"""`lab hard soak`: one right prompt after the other on one server, whose memory, handles and threads must not grow."""
 from tqdm import tqdm
 
 from .connection import Connection
@@ -6,18 +6,19 @@ from .fuzz import drawn
 from .prompts import Menu
 
 LOOKS = 5  # times that the server is looked at; what comes before the first is warming up
-MORE = 1.05  # times the memory after it that there may be in the end
+MORE = 1.1  # times the memory at the first look that there may be at the last; it also depends on the last prompt
 MORE_OPEN = 5  # handles and threads
 
 
-async def soak(host, args):
-    every, held = max(1, args.count // LOOKS), []
+async def soak(host, count, seed):
+    """Run so many right prompts."""
+    every, held = max(1, count // LOOKS), []
     async with Connection(host.address) as connection:
         menu = Menu((await connection.ask("/object_info"))[1])
-        bar, number = tqdm(total=args.count, desc="soak", unit="prompt"), args.first
+        bar, number = tqdm(total=count, desc="soak", unit="prompt"), 0
         with bar:
-            while bar.n < args.count:
-                prompt, wrong = drawn(menu, args.seed, number)
+            while bar.n < count:
+                prompt, wrong = drawn(menu, seed, number)
                 number += 1
                 if wrong:
                     continue

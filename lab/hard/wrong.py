@@ -11,12 +11,13 @@ TEXTS = [
     "nan", "inf", "-1", "1e999", "0x10", "٣", "½", "1_000", " ", "\x00", "\ud800", "\u202eabc", "💥", "a\nb", "None", "true",
     "../../../../etc/passwd", "<script>alert(1)</script>", "%s%s%n", "{0.__class__}", "$(reboot)", "'; DROP TABLE nodes; --",
     "0:7,", ":", "0:", "0:1, 0:2", "1:0, 0:1", "0:nan", "0:1e308, 1:-1e308", "0:1, 1:2 sideways", "0:1 percent sigma",
-    "1..", "1..9 by 0", "0..1 by 1e-30", "1e-999999", "0e999999999", "1..1e19", "(", "(a:", "(a:1e999)", "((((a:-1):-1):-1):-1)",
-    "(a:nan)", "embedding:x", "middle.?", "?", "-1", "7-", "9-1", "0%-999999999%", "input.99999999999999999999",
+    "1..", "1..9 by 0", "0..1 by 1e-30", "1e-999999", "0e999999999", "1..1e19", "(", "(a:", "(a:1e999)",
+    "((((a:-1):-1):-1):-1)", "(a:nan)", "embedding:x", "middle.?", "?", "-1", "7-", "9-1", "0%-999999999%",
+    "input.99999999999999999999",
 ]
 LONG = [
-    "x", "9", "(", ")", "((a:-1)", "0:1, ", "0.5:1,", "1,", "1\n", "middle, ", "\x00", "💥", "a ", "- ", ".", "%", "1..2,", "0..9 by 1,",
-    "1-2,", "(a:-1) ", "\\(", "e", "+", "[", "{", "🏳️‍🌈", "\n", "\t",
+    "x", "9", "(", ")", "((a:-1)", "0:1, ", "0.5:1,", "1,", "1\n", "middle, ", "\x00", "💥", "a ", "- ", ".", "%", "1..2,",
+    "0..9 by 1,", "1-2,", "(a:-1) ", "\\(", "e", "+", "[", "{", "🏳️‍🌈", "\n", "\t",
 ]
 
 
@@ -56,7 +57,8 @@ def missing_input(rng, nodes):
 
 
 def unknown_input(rng, nodes):
-    nodes[some_node(rng, nodes)]["inputs"][rng.choice(["", "x", "cls", "self", "model.x", "unique_id", "prompt"])] = hostile(rng, True)
+    name = rng.choice(["", "x", "cls", "self", "model.x", "unique_id", "prompt"])
+    nodes[some_node(rng, nodes)]["inputs"][name] = hostile(rng, True)
 
 
 def wrong_link(rng, nodes):
