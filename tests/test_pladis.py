@@ -66,6 +66,15 @@ def reference(q, k, v, mask, scale, function):
 
 
 @every_function
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_logits_that_are_no_numbers_make_no_weights_and_leave_the_others_alone(function):
+    """`index -1 is out of bounds` before, which on a GPU ends the process."""
+    logits = torch.randn(3, 5, generator=torch.Generator().manual_seed(0))
+    broken = torch.cat([logits, torch.full((1, 5), float("nan")), torch.full((1, 5), -float("inf"))])
+    weights = FUNCTIONS[function](broken)
+    assert torch.equal(weights[:3], FUNCTIONS[function](logits)) and weights[3:].isnan().all()
+
+
 @pytest.mark.parametrize("scale", [0.5, 1.0, 2.0])
 @pytest.mark.parametrize("shape", [None, (1, 1, 1, 9), (2, 1, 20, 9), (20, 9)])
 def test_attention_and_the_change_are_the_papers_attention_however_many_queries_fit(function, scale, shape, monkeypatch):
