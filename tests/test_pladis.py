@@ -58,15 +58,7 @@ def test_what_weights_are_like(function):
     assert weights(torch.full((1, 5), -3e38)).isfinite().all()
 
 
-# ------------------------------------------------------------------------------------------------ the change
-
-def reference(q, k, v, mask, scale, function):
-    logits = q.double() @ k.double().mT * q.shape[-1] ** -0.5 + (0 if mask is None else mask)
-    return (scale * searched(logits, POWERS[function]) + (1 - scale) * torch.softmax(logits, -1)) @ v.double()
-
-
 @every_function
-@pytest.mark.parametrize("function", FUNCTIONS)
 def test_logits_that_are_no_numbers_make_no_weights_and_leave_the_others_alone(function):
     """`index -1 is out of bounds` before, which on a GPU ends the process."""
     logits = torch.randn(3, 5, generator=torch.Generator().manual_seed(0))
@@ -75,6 +67,14 @@ def test_logits_that_are_no_numbers_make_no_weights_and_leave_the_others_alone(f
     assert torch.equal(weights[:3], FUNCTIONS[function](logits)) and weights[3:].isnan().all()
 
 
+# ------------------------------------------------------------------------------------------------ the change
+
+def reference(q, k, v, mask, scale, function):
+    logits = q.double() @ k.double().mT * q.shape[-1] ** -0.5 + (0 if mask is None else mask)
+    return (scale * searched(logits, POWERS[function]) + (1 - scale) * torch.softmax(logits, -1)) @ v.double()
+
+
+@every_function
 @pytest.mark.parametrize("scale", [0.5, 1.0, 2.0])
 @pytest.mark.parametrize("shape", [None, (1, 1, 1, 9), (2, 1, 20, 9), (20, 9)])
 def test_attention_and_the_change_are_the_papers_attention_however_many_queries_fit(function, scale, shape, monkeypatch):
