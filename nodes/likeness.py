@@ -61,6 +61,15 @@ def run(module, name, *args):
 
 
 class LikenessNode(io.ComfyNode):
+    inputs = [
+        io.Model.Input("model", tooltip="The model to guide; only what its latents mean is taken from it."),
+        io.ClipVision.Input("clip_vision", tooltip="The model that looks at the picture."),
+        io.Vae.Input("vae", tooltip="Decodes the latent for it, with gradients."),
+        io.Image.Input("image", tooltip="What the result should resemble; of several pictures, any of them."),
+        io.Float.Input("certainty", default=CERTAINTY, min=0.0, max=10000.0, step=1.0, tooltip="How sharply CLIP tells "
+                       "likenesses apart. 100 is CLIP's own."),
+    ]
+
     @classmethod
     def define_schema(cls):
         return io.Schema(
@@ -71,24 +80,16 @@ class LikenessNode(io.ComfyNode):
                         "like them. Costly: at every step the picture is decoded, and the gradient goes back through "
                         "CLIP and the VAE, which takes more time and memory than the step itself.",
             search_aliases=["clip guidance", "clip vision guidance", "image guidance", "style guidance"],
-            inputs=[
-                io.Model.Input("model", tooltip="The model to guide; only what its latents mean is taken from it."),
-                io.ClipVision.Input("clip_vision", tooltip="The model that looks at the picture."),
-                io.Vae.Input("vae", tooltip="Decodes the latent for it, with gradients."),
-                io.Image.Input("image", tooltip="What the result should resemble; of several pictures, any of them."),
-                CERTAINTY_INPUT,
-            ],
+            inputs=cls.inputs,
             outputs=[ClassifierType.Output()],
         )
 
     @classmethod
     def execute(cls, model, clip_vision, vae, image, certainty):
+        given = zip(cls.inputs, (model, clip_vision, vae, image, certainty))
+        model, clip_vision, vae, image, certainty = (check(input, value) for input, value in given)
         if vae.latent_dim != 2:
             raise ValueError("GuidanceLikeness: vae is for video; only pictures can be compared.")
         reference = clip_vision.encode_image(image)["image_embeds"]
         latent_format = model.get_model_object("latent_format")
-        return io.NodeOutput(Likeness(latent_format, vae, clip_vision, reference, check(CERTAINTY_INPUT, certainty)))
-
-
-CERTAINTY_INPUT = io.Float.Input("certainty", default=CERTAINTY, min=0.0, max=10000.0, step=1.0, tooltip="How sharply "
-                                 "CLIP tells likenesses apart. 100 is CLIP's own.")
+        return io.NodeOutput(Likeness(latent_format, vae, clip_vision, reference, certainty))

@@ -136,5 +136,6 @@ def test_guided_pictures_are_more_alike_and_the_host_loads_what_it_takes(demo):
 
 
 def test_a_video_vae_is_refused(demo):
+    clip_vision, vae = SimpleNamespace(encode_image=None), SimpleNamespace(latent_dim=3, decode=None)
     with pytest.raises(ValueError, match="only pictures"):
-        LikenessNode.execute(demo.model, None, SimpleNamespace(latent_dim=3), None, 100.0)
+        LikenessNode.execute(demo.model, clip_vision, vae, torch.zeros(1, 8, 8, 3), 100.0)

@@ -70,9 +70,9 @@ def test_versions_have_three_numbers_or_the_registry_throws_them_away():
 class Installed(dev.Server):
     """A ComfyUI with the archive unpacked into the folder that it has when it comes from the registry."""
 
-    folder = NAME
+    packs = {NAME: ROOT}
 
-    def place_pack(self, place):
+    def place_pack(self, place, folder):
         archive = self.base / "pack.zip"
         dev.write_archive(archive)
         shutil.unpack_archive(archive, place)
