@@ -47,6 +47,11 @@ def negatives(args):
     report(n=args.n)
 
 
+def dropout(args):
+    from pack.lab.dropout import report
+    report(args.steps, args.n)
+
+
 def order(args):
     from pack.lab.order import report
     report()
@@ -117,6 +122,10 @@ def main():
     command = commands.add_parser("negatives", help="measure what a negative does at cfg 1")
     command.add_argument("--n", type=int, default=512, help="images per setting")
     command.set_defaults(run=negatives)
+    command = commands.add_parser("dropout", help="measure what losing captions in training does to a LoRA")
+    command.add_argument("--steps", type=int, default=150, help="of four pictures each")
+    command.add_argument("--n", type=int, default=128, help="images per scale")
+    command.set_defaults(run=dropout)
     command = commands.add_parser("order", help="measure which nodes may be swapped")
     command.set_defaults(run=order)
     command = commands.add_parser("mixture", help="hold what is claimed of strategies against an exact model")

@@ -35,6 +35,7 @@ from .replacements import register
 from .scale import CFG, FBG, BetaCFG, CFGPlusPlus, Distilled, StreamCFG
 from .schedules import Drawn, Math, Preset, Preview
 from .sweep import CostNode, Sweep
+from .training import TrainingDropout
 from .values import Values
 
 STRATEGIES = [
@@ -47,7 +48,7 @@ STRATEGIES = [
 ]
 NODES = [
     *STRATEGIES, Drawn, Preset, Math, Preview, Plan, ProbeNode, ProbePlot,
-    ModelPreset, NegativeTexts, DemoModel, DemoClassifier, LikenessNode, Values, Sweep, CostNode, Grid,
+    ModelPreset, NegativeTexts, DemoModel, DemoClassifier, LikenessNode, Values, Sweep, CostNode, Grid, TrainingDropout,
 ]
 
 
