@@ -52,6 +52,11 @@ def dropout(args):
     report(args.steps, args.n)
 
 
+def edit(args):
+    from pack.lab.edit import report
+    report(args.n, args.steps, args.cfg)
+
+
 def order(args):
     from pack.lab.order import report
     report()
@@ -126,6 +131,11 @@ def main():
     command.add_argument("--steps", type=int, default=150, help="of four pictures each")
     command.add_argument("--n", type=int, default=128, help="images per scale")
     command.set_defaults(run=dropout)
+    command = commands.add_parser("edit", help="measure null-text inversion and edits by the prompt")
+    command.add_argument("--n", type=int, default=24, help="pictures")
+    command.add_argument("--steps", type=int, default=16)
+    command.add_argument("--cfg", type=float, default=3.0)
+    command.set_defaults(run=edit)
     command = commands.add_parser("order", help="measure which nodes may be swapped")
     command.set_defaults(run=order)
     command = commands.add_parser("mixture", help="hold what is claimed of strategies against an exact model")

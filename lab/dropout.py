@@ -92,5 +92,5 @@ def report(steps=150, n=128, seed=5):
         for cfg in SCALES:
             images = torch.cat([sample(model, clip, vae, prompts[i:i + CHUNK], cfg, seed + i) for i in range(0, n, CHUNK)])
             scores = metrics.score(images, scenes, jury, reference)
-            print(f"| {name or 'no LoRA'} | {cfg} | {share_faded(images):.3f} | {scores['core3']:.3f} | {scores['frechet']:.2f} "
-                  f"| {errors} |", flush=True)
+            print(f"| {name or 'no LoRA'} | {cfg} | {share_faded(images):.3f} | {scores['core3']:.3f} "
+                  f"| {scores['frechet']:.2f} | {errors} |", flush=True)

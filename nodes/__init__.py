@@ -26,6 +26,7 @@ from .grid import Grid
 from .likeness import LikenessNode
 from .model_preset import ModelPreset
 from .negative_texts import NegativeTexts
+from .null_text import NullText
 from .other_models import Autoguidance, Classifier
 from .perturbed import ERG, PAG, S2, SEG, SLG, TPG
 from .plan import Plan
@@ -48,7 +49,8 @@ STRATEGIES = [
 ]
 NODES = [
     *STRATEGIES, Drawn, Preset, Math, Preview, Plan, ProbeNode, ProbePlot,
-    ModelPreset, NegativeTexts, DemoModel, DemoClassifier, LikenessNode, Values, Sweep, CostNode, Grid, TrainingDropout,
+    ModelPreset, NegativeTexts, DemoModel, DemoClassifier, LikenessNode, Values, Sweep, CostNode, Grid,
+    TrainingDropout, NullText,
 ]
 
 

@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from comfy_api.latest import io
 
+from .bridge.gradients import with_gradients
 from .inputs import ClassifierType, check
 
 CERTAINTY = 100.0  # CLIP's own factor from cosines to logits, where its training left it
@@ -20,8 +21,8 @@ class Likeness:
     def __call__(self, latents, sigma):
         vae, clip = self.vae, self.clip_vision
         latents = self.latent_format.process_out(latents).to(vae.device, vae.vae_dtype)
-        pictures = (run(vae.first_stage_model, "decode", latents).float() + 1) / 2
-        seen = run(clip.model, "forward", as_clip_sees(pictures.to(clip.load_device), clip))[2].float()
+        pictures = (with_gradients(vae.first_stage_model, vae.first_stage_model.decode, latents).float() + 1) / 2
+        seen = with_gradients(clip.model, clip.model, as_clip_sees(pictures.to(clip.load_device), clip))[2].float()
         # As likely as its best likeness to one of the pictures.
         cosines = F.normalize(seen, dim=-1) @ self.reference.clone().to(seen.device).T
         return (self.certainty * cosines.amax(1)).to(latents.device)
@@ -37,27 +38,6 @@ def as_clip_sees(pictures, clip):
         torch.tensor(colors, device=pictures.device).view(3, 1, 1) for colors in (clip.image_mean, clip.image_std)
     )
     return (pictures[..., top:top + size, left:left + size] - mean) / std
-
-
-class Method(torch.nn.Module):
-    """A module whose forward is another method of a module."""
-
-    def __init__(self, module, name):
-        super().__init__()
-        self.module, self.name = module, name
-
-    def forward(self, *args):
-        return getattr(self.module, self.name)(*args)
-
-
-def run(module, name, *args):
-    """Call a method of a loaded model, with a gradient.
-
-    The host loads models in inference mode, and autograd refuses such weights: these are copies, for this call.
-    """
-    method = Method(module, name)
-    weights = {key: value.clone() for key, value in (*method.named_parameters(), *method.named_buffers())}
-    return torch.func.functional_call(method, weights, args)
 
 
 class LikenessNode(io.ComfyNode):
