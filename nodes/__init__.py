@@ -23,7 +23,7 @@ from .direction import (
 from .elsewhere import SWG, TSG, RectCFGPlusPlus
 from .fewer_rows import Adaptive, Alternate, Budget, Compress
 from .grid import Grid
-from .likeness import LikenessNode
+from .likeness import LikenessNode, TextLikenessNode
 from .model_preset import ModelPreset
 from .negative_texts import NegativeTexts
 from .null_text import NullText
@@ -50,7 +50,7 @@ STRATEGIES = [
 NODES = [
     *STRATEGIES, Drawn, Preset, Math, Preview, Plan, ProbeNode, ProbePlot,
     ModelPreset, NegativeTexts, DemoModel, DemoClassifier, LikenessNode, Values, Sweep, CostNode, Grid,
-    TrainingDropout, NullText,
+    TrainingDropout, NullText, TextLikenessNode,
 ]
 
 

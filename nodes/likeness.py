@@ -1,4 +1,4 @@
-"""A picture as a classifier: how much latents, decoded, look like it to CLIP."""
+"""A picture, or a text, as a classifier: how much latents, decoded, look like it to CLIP."""
 
 import torch
 import torch.nn.functional as F
@@ -63,11 +63,81 @@ class LikenessNode(io.ComfyNode):
 
     @classmethod
     def execute(cls, model, clip_vision, vae, image, certainty):
-        if vae.latent_dim != 2:
-            raise ValueError("GuidanceLikeness: vae is for video; only pictures can be compared.")
-        reference = clip_vision.encode_image(image)["image_embeds"]
+        check_vae("GuidanceLikeness", vae)
+        reference, latent_format = clip_vision.encode_image(image)["image_embeds"], model.get_model_object("latent_format")
+        return io.NodeOutput(Likeness(latent_format, vae, clip_vision, reference, check(CERTAINTY_INPUT, certainty)))
+
+
+class TextLikenessNode(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="GuidanceTextLikeness",
+            display_name="Likeness to a text (CLIP)",
+            category="guidance/more",
+            description="A text as a classifier for classifier guidance: guides towards what CLIP takes to go with it, also on "
+                        "models that were never trained on texts. Costly: at every step the picture is decoded, and the "
+                        "gradient goes back through CLIP and the VAE.",
+            search_aliases=["clip guidance", "clip text guidance", "guided diffusion"],
+            inputs=[
+                io.Model.Input("model", tooltip="The model to guide; only what its latents mean is taken from it."),
+                io.ClipVision.Input("clip_vision", tooltip="The model that looks at the picture."),
+                io.Clip.Input("clip", tooltip="A text encoder that was trained together with it, with its projection: a CLIP-L "
+                              "or CLIP-G file of its own, or SDXL's."),
+                io.Vae.Input("vae", tooltip="Decodes the latent for it, with gradients."),
+                io.String.Input("text", default="", multiline=True, tooltip="What the result should show."),
+                CERTAINTY_INPUT,
+            ],
+            outputs=[ClassifierType.Output()],
+        )
+
+    @classmethod
+    def execute(cls, model, clip_vision, clip, vae, text, certainty):
+        check_vae("GuidanceTextLikeness", vae)
+        projection = getattr(clip_vision.model, "visual_projection", None)
+        if not isinstance(projection, torch.nn.Module):
+            raise ValueError("GuidanceTextLikeness: clip_vision has no projection into a space that it shares with texts; it "
+                             "has to be a CLIP vision model.")
+        reference = text_embedding(clip, text, projection.weight.shape[0])
         latent_format = model.get_model_object("latent_format")
         return io.NodeOutput(Likeness(latent_format, vae, clip_vision, reference, check(CERTAINTY_INPUT, certainty)))
+
+
+def check_vae(node_id, vae):
+    if vae.latent_dim != 2:
+        raise ValueError(f"{node_id}: vae is for video; only pictures can be compared.")
+
+
+def text_embedding(clip, text, width):
+    """(1, width): a text where CLIP vision's embeddings of that width are. Raises ValueError with one sentence."""
+    name, encoder = text_encoder(clip, width)
+    parts = clip.tokenize(text)[name.removeprefix("clip_")]
+    if len(parts) > 1:
+        raise ValueError(f"GuidanceTextLikeness: text takes {len(parts)} times what CLIP reads at once; it has to be at most "
+                         "75 tokens long.")
+    clip.load_model()
+    encoder.set_clip_options({"projected_pooled": True})
+    try:
+        return encoder.encode_token_weights(parts)[1]
+    finally:
+        encoder.reset_clip_options()
+
+
+def text_encoder(clip, width):
+    """(name, encoder) of those in a CLIP: the one with a learnt projection that is so wide."""
+    found = []
+    for name, encoder in clip.cond_stage_model.named_children():
+        projection = getattr(getattr(encoder, "transformer", None), "text_projection", None)
+        if projection is None:
+            continue
+        weight = projection.weight
+        # Checkpoints such as SD1.5's come without it, and the host puts an identity in its place.
+        learnt = not torch.equal(weight, torch.eye(*weight.shape, device=weight.device, dtype=weight.dtype))
+        if learnt and weight.shape[0] == width:
+            return name, encoder
+        found.append(f"{name} ({weight.shape[0]} wide{'' if learnt else ', without its projection'})")
+    raise ValueError(f"GuidanceTextLikeness: clip has {', '.join(found) or 'no CLIP text encoder'}; it has to have one that is "
+                     f"{width} wide, as this clip_vision is, with its projection.")
 
 
 CERTAINTY_INPUT = io.Float.Input("certainty", default=CERTAINTY, min=0.0, max=10000.0, step=1.0, tooltip="How sharply "

@@ -32,8 +32,7 @@ class NullText(io.ComfyNode):
             description="To edit a picture by its prompt: finds the noise that the picture comes from, and for each step what "
                         "to guide away from, so that CFG with the euler sampler makes this picture again. Then change the "
                         "prompt and sample with both. Costs about ten times as much as sampling, once.",
-            search_aliases=["null text", "prompt to prompt", "ddim inversion", "unsampler", "real image editing", "reconstruct",
-                            "mokady"],
+            search_aliases=["null text", "p2p", "ddim inversion", "invert", "reconstruct", "mokady"],
             inputs=[
                 io.Model.Input("model", tooltip="The model that you will sample with. Strategies on it are left out."),
                 io.Latent.Input("latent", tooltip="The picture, encoded."),

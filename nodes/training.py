@@ -27,7 +27,7 @@ class TrainingDropout(io.ComfyNode):
             description="For Train LoRA, between it and the model: some pictures of a step lose their caption, so that the "
                         "LoRA goes on knowing pictures without one, which is what CFG guides away from. Does nothing "
                         "when you sample.",
-            search_aliases=["caption dropout", "cfg dropout", "conditioning dropout", "train lora", "unconditional training"],
+            search_aliases=["caption dropout", "cfg dropout", "conditioning dropout", "unconditional training"],
             inputs=[io.Model.Input("model", tooltip="The model to train."), *cls.inputs],
             outputs=[io.Model.Output()],
         )

@@ -13,7 +13,7 @@ import torch
 from pack.guidance.classifier import gradient
 from pack.nodes.demo import judge
 from pack.nodes.demo.classifier import DemoClassifier, Judged
-from pack.nodes.likeness import LikenessNode
+from pack.nodes.likeness import LikenessNode, TextLikenessNode
 from pack.nodes.other_models import Classifier
 from pack.tests.host import (
     CORE_GUIDERS,
@@ -21,6 +21,7 @@ from pack.tests.host import (
     node,
     one_level,
     sample,
+    tiny_clip,
 )
 from pack.tests.measure import close
 
@@ -133,6 +134,31 @@ def test_guided_pictures_are_more_alike_and_the_host_loads_what_it_takes(demo):
         assert (like(guided, 0.0) > like(plain, 0.0)).all()
     weights = [*demo.vae.first_stage_model.parameters(), *like.clip_vision.model.parameters()]
     assert all(weight.grad is None for weight in weights)
+
+
+def test_a_text_is_compared_by_the_encoder_that_shares_clip_visions_space(demo):
+    clip, encoder = tiny_clip(), tiny_clip().cond_stage_model.clip_l
+    like = likeness(demo.model, demo.vae, torch.rand(1, 32, 32, 3))
+    text = TextLikenessNode.execute(demo.model, like.clip_vision, clip, demo.vae, "a cat", 50.0).result[0]
+    _, plain = encoder.encode_token_weights(clip.tokenize("a cat")["l"])
+    projected = torch.nn.functional.normalize(encoder.transformer.text_projection(plain).float(), dim=-1)
+    close(text.reference, projected)  # which the host's own encoding leaves out
+    pictures = 2 * torch.rand(2, 3, 32, 32) - 1
+    with torch.no_grad():
+        like.reference, like.certainty = projected, 50.0
+        close(text(pictures, 1.0), like(pictures, 1.0))
+
+
+def test_a_text_encoder_of_another_space_and_a_long_text_are_refused(demo):
+    vision, clip = likeness(demo.model, demo.vae, torch.rand(1, 32, 32, 3)).clip_vision, tiny_clip()
+    with torch.no_grad():
+        clip.cond_stage_model.clip_l.transformer.text_projection.weight.copy_(torch.eye(16))
+    with pytest.raises(ValueError, match="text takes 3 times what CLIP reads at once"):
+        TextLikenessNode.execute(demo.model, vision, tiny_clip(), demo.vae, "cat " * 200, 100.0)
+    for given, says in [(clip, r"clip has clip_l \(16 wide, without its projection\); it has to have one that is 16 wide"),
+                        (demo.clip, "clip has no CLIP text encoder")]:
+        with pytest.raises(ValueError, match=says):
+            TextLikenessNode.execute(demo.model, vision, given, demo.vae, "a cat", 100.0)
 
 
 def test_a_video_vae_is_refused(demo):
