@@ -37,6 +37,16 @@ def judge(args):
     train()
 
 
+def noisy_judge(args):
+    from pack.lab.train_noisy_judge import train
+    train()
+
+
+def classifier(args):
+    from pack.lab.classifier import report
+    report(args.n)
+
+
 def sweep(args):
     from pack.lab.sweep import report
     report(scales=args.scales, n=args.n, steps=args.steps, prediction=args.prediction, nodes=args.node)
@@ -117,6 +127,11 @@ def main():
     command.set_defaults(run=train)
     command = commands.add_parser("judge", help="train the judge that the sweep measures with")
     command.set_defaults(run=judge)
+    command = commands.add_parser("noisy_judge", help="train the classifier that knows noise")
+    command.set_defaults(run=noisy_judge)
+    command = commands.add_parser("classifier", help="measure guidance by a classifier of noisy pictures against CFG")
+    command.add_argument("--n", type=int, default=128, help="images per setting")
+    command.set_defaults(run=classifier)
     command = commands.add_parser("sweep", help="measure samples at several guidance scales")
     command.add_argument("--scales", type=float, nargs="+", default=[1, 1.5, 2, 3, 4, 6, 8, 12, 16])
     command.add_argument("--n", type=int, default=512, help="images per scale")

@@ -11,8 +11,10 @@ import comfy.taesd.taesd
 import pytest
 import torch
 from pack.guidance.classifier import gradient
+from pack.lab import metrics
 from pack.nodes.demo import judge
-from pack.nodes.demo.classifier import DemoClassifier, Judged
+from pack.nodes.demo.classifier import NOISY, DemoClassifier, Judged, NoisyJudged, load_noisy_judge
+from pack.nodes.demo.model import load as load_demo
 from pack.nodes.likeness import LikenessNode, TextLikenessNode
 from pack.nodes.other_models import Classifier
 from pack.tests.host import (
@@ -47,6 +49,48 @@ def test_a_value_that_the_attribute_does_not_have_is_refused():
         DemoClassifier.execute(attribute="shape", value="red")
     assert "\n" not in str(error.value)
 
+
+# ------------------------------------------------------------------------------------------------ of noisy latents
+
+GREEN = {"attribute": "color", "value": "green", "sees": NOISY}
+
+
+def test_a_classifier_that_knows_noise_is_surer_the_less_there_is():
+    pictures, scenes = metrics.real(64, 3)
+    noise = torch.randn(pictures.shape)
+    knows, right = load_noisy_judge(), []
+    for sigma in (0.1, 1.0, 4.0, 14.0):
+        rows = knows(pictures * 2 - 1 + sigma * noise, torch.full((64,), sigma))
+        right.append(sum((row.argmax(1) == truth).float().mean() for row, truth in zip(rows, scenes)) / 4)
+    assert right == sorted(right, reverse=True) and right[0] > 0.9 and right[-1] < 0.7
+
+
+@pytest.mark.parametrize("kind", ["v", "flow"])
+def test_it_reads_a_models_latents_as_that_model_has_them(kind):
+    host, _, _ = load_demo(kind)
+    classifier = DemoClassifier.execute(**GREEN).result[0].for_model(host)
+    sampling, sigma = host.get_model_object("model_sampling"), 0.6
+    x0, noise = torch.rand(2, 3, 32, 32) - 0.5, torch.randn(2, 3, 32, 32)
+    level = sigma / (1 - sigma) if kind == "flow" else sigma
+    close(classifier(sampling.noise_scaling(torch.tensor([sigma]), noise, x0), sigma),
+          NoisyJudged(1, 3)(x0 + level * noise, level), 1e-4)
+
+
+def test_its_gradient_makes_what_it_is_asked_for_without_a_prompt(demo):
+    classifier = DemoClassifier.execute(**GREEN).result[0]
+    with torch.inference_mode():
+        guided = node(Classifier, demo.model, classifier=classifier, where="x", scale=4.0)
+        how = dict(cfg=1.0, noise=demo.noise(8), positive=demo.encode(""), negative=demo.encode(""))
+        green = [int((judge.load().read((sample(model, **how) + 1) / 2).color == 3).sum()) for model in (guided, demo.model)]
+    assert green[0] >= 6 > 3 >= green[1]
+
+
+def test_a_classifier_says_which_latents_it_was_trained_on(demo):
+    with pytest.raises(ValueError, match="where is 'x0'; for this classifier it has to be 'x'"):
+        node(Classifier, demo.model, classifier=DemoClassifier.execute(**GREEN).result[0])
+
+
+# ------------------------------------------------------------------------------------------------ a user's
 
 @pytest.mark.parametrize("where", ["x0", "x"])
 @guiders
