@@ -107,6 +107,17 @@ def workflows(args):
     write()
 
 
+def strips(args):
+    from pack.lab import figures, strips
+    strips.write(args.nodes)
+    figures.write(args.nodes)
+
+
+def brand(args):
+    from pack.lab.brand import write
+    write()
+
+
 def schema(args):
     from pack.lab.schema import write
     write()
@@ -185,6 +196,11 @@ def main():
     command.set_defaults(run=strength)
     command = commands.add_parser("workflows", help="write the example workflows from the menu")
     command.set_defaults(run=workflows)
+    command = commands.add_parser("strips", help="draw the pictures of the help pages")
+    command.add_argument("nodes", nargs="*", help="only theirs, by their ids (default: all)")
+    command.set_defaults(run=strips)
+    command = commands.add_parser("brand", help="draw the registry's icon and banner")
+    command.set_defaults(run=brand)
     command = commands.add_parser("schema", help="write down what every node takes and gives")
     command.set_defaults(run=schema)
     command = commands.add_parser("preset", help="print what is published for a model family, as nodes in API format")

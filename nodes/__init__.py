@@ -27,7 +27,7 @@ from .likeness import LikenessNode, TextLikenessNode
 from .model_preset import ModelPreset
 from .negative_texts import NegativeTexts
 from .null_text import NullText
-from .other_models import Autoguidance, Classifier
+from .other_models import Autoguidance, Classifier, SinglePass
 from .perturbed import ERG, PAG, S2, SEG, SLG, TPG
 from .plan import Plan
 from .probe import ProbeNode, ProbePlot
@@ -49,7 +49,7 @@ STRATEGIES = [
 ]
 NODES = [
     *STRATEGIES, Drawn, Preset, Math, Preview, Plan, ProbeNode, ProbePlot,
-    ModelPreset, NegativeTexts, DemoModel, DemoClassifier, LikenessNode, Values, Sweep, CostNode, Grid,
+    SinglePass, ModelPreset, NegativeTexts, DemoModel, DemoClassifier, LikenessNode, Values, Sweep, CostNode, Grid,
     TrainingDropout, NullText, TextLikenessNode,
 ]
 

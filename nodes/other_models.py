@@ -6,6 +6,7 @@ from uuid import uuid4
 from comfy_api.latest import io
 
 from .. import guidance
+from .bridge import halves
 from .bridge.weak_model import as_weak_model
 from .inputs import ClassifierType, number
 from .strategy import Strategy
@@ -33,6 +34,29 @@ class Autoguidance(Strategy):
     def prepare(cls, model, weak_model, share):
         key = f"guidance_{uuid4().hex}"
         return model, partial(guidance.autoguidance, key, share), {key: as_weak_model(weak_model, model, cls.node_id)}
+
+
+class SinglePass(Strategy):
+    node_id = "GuidanceSinglePass"
+    category = "guidance/more"
+    title = "Single-pass guidance"
+    about = (
+        "For models that were trained to make two predictions at once, with the prompt and without it, in twice the "
+        "channels. Guides from one to the other: full guidance for 1 row a step, half the cost of CFG. The sampler's cfg "
+        "is the strength; a plain negative prompt has no effect, weighted and perp-neg ones have. Such a model does not run "
+        "without this node, at cfg 1 either."
+    )
+    aliases = ["superconditioning", "single pass cfg", "one pass guidance", "double channels", "2x output channels"]
+    inputs: list[io.Input] = []
+
+    @classmethod
+    def prepare(cls, model):
+        reason = halves.refusal(model)
+        if reason is not None:
+            raise ValueError(f"{cls.node_id}: {reason}")
+        model = model.clone()
+        halves.install(model)
+        return model, guidance.superconditioning, {}
 
 
 class Classifier(Strategy):
