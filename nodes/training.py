@@ -14,8 +14,9 @@ class TrainingDropout(io.ComfyNode):
         io.Float.Input("probability", default=0.1, min=0.0, max=1.0, step=0.01, tooltip="The share of samples that lose "
                        "their caption. 0.1 to 0.2 is usual; 0.5 was worse in the paper. 0 is off."),
         io.Int.Input("seed", default=0, min=0, max=2**63 - 1, control_after_generate=True, tooltip="Which samples."),
-        io.Conditioning.Input("null", optional=True, tooltip="What stands for a lost caption: an empty prompt for most "
-                              "models. Use the same when you sample. Not linked: zeros, which SDXL was trained with."),
+        io.Conditioning.Input("null", optional=True, display_name="null prompt", tooltip="What stands for a lost caption: an "
+                              "empty prompt for most models. Use the same when you sample. Not linked: zeros, which SDXL was "
+                              "trained with."),
     ]
 
     @classmethod

@@ -20,7 +20,7 @@ class DemoClassifier(io.ComfyNode):
         io.Combo.Input("attribute", options=list(ATTRIBUTES), default="color", tooltip="What to look at."),
         io.Combo.Input("value", options=WORDS, default="red", **choices_by(attribute=ATTRIBUTES),
                        tooltip="What it should be."),
-        io.Combo.Input("sees", options=[CLEAN, NOISY], default=CLEAN, optional=True, display_name="trained on",
+        io.Combo.Input("sees", options=[CLEAN, NOISY], default=CLEAN, optional=True, display_name="sees (trained on)",
                        tooltip="What it knows. clean pictures: for x0 on Classifier guidance. noisy latents: for x, as in the "
                        "paper."),
     ]
