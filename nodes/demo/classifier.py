@@ -77,7 +77,7 @@ class NoisyJudged:
     def __call__(self, latents, sigma):
         alpha = self.alpha(sigma) if self.alpha else 1.0
         size = judge.PIXELS, judge.PIXELS
-        noisy = latents / alpha if latents.shape[2:] == size else F.interpolate(latents / alpha, size, mode="nearest")
+        noisy = F.interpolate(latents / alpha, size, mode="nearest")  # which leaves the noise as strong as it is
         level = noisy.new_full((len(noisy),), sigma / alpha)
         return load_noisy_judge().to(latents.device)(noisy, level)[self.attribute].log_softmax(1)[:, self.value]
 
