@@ -37,6 +37,16 @@ def judge(args):
     train()
 
 
+def noisy_judge(args):
+    from pack.lab.train_noisy_judge import train
+    train()
+
+
+def classifier(args):
+    from pack.lab.classifier import report
+    report(args.n)
+
+
 def sweep(args):
     from pack.lab.sweep import report
     report(scales=args.scales, n=args.n, steps=args.steps, prediction=args.prediction, nodes=args.node)
@@ -45,6 +55,16 @@ def sweep(args):
 def negatives(args):
     from pack.lab.negatives import report
     report(n=args.n)
+
+
+def dropout(args):
+    from pack.lab.dropout import report
+    report(args.steps, args.n)
+
+
+def edit(args):
+    from pack.lab.edit import report
+    report(args.n, args.steps, args.cfg)
 
 
 def order(args):
@@ -123,6 +143,11 @@ def main():
     command.set_defaults(run=train)
     command = commands.add_parser("judge", help="train the judge that the sweep measures with")
     command.set_defaults(run=judge)
+    command = commands.add_parser("noisy_judge", help="train the classifier that knows noise")
+    command.set_defaults(run=noisy_judge)
+    command = commands.add_parser("classifier", help="measure guidance by a classifier of noisy pictures against CFG")
+    command.add_argument("--n", type=int, default=128, help="images per setting")
+    command.set_defaults(run=classifier)
     command = commands.add_parser("sweep", help="measure samples at several guidance scales")
     command.add_argument("--scales", type=float, nargs="+", default=[1, 1.5, 2, 3, 4, 6, 8, 12, 16])
     command.add_argument("--n", type=int, default=512, help="images per scale")
@@ -133,6 +158,15 @@ def main():
     command = commands.add_parser("negatives", help="measure what a negative does at cfg 1")
     command.add_argument("--n", type=int, default=512, help="images per setting")
     command.set_defaults(run=negatives)
+    command = commands.add_parser("dropout", help="measure what losing captions in training does to a LoRA")
+    command.add_argument("--steps", type=int, default=150, help="of four pictures each")
+    command.add_argument("--n", type=int, default=128, help="images per scale")
+    command.set_defaults(run=dropout)
+    command = commands.add_parser("edit", help="measure null-text inversion and edits by the prompt")
+    command.add_argument("--n", type=int, default=24, help="pictures")
+    command.add_argument("--steps", type=int, default=16)
+    command.add_argument("--cfg", type=float, default=3.0)
+    command.set_defaults(run=edit)
     command = commands.add_parser("order", help="measure which nodes may be swapped")
     command.set_defaults(run=order)
     command = commands.add_parser("mixture", help="hold what is claimed of strategies against an exact model")

@@ -23,9 +23,10 @@ from .direction import (
 from .elsewhere import SWG, TSG, RectCFGPlusPlus
 from .fewer_rows import Adaptive, Alternate, Budget, Compress
 from .grid import Grid
-from .likeness import LikenessNode
+from .likeness import LikenessNode, TextLikenessNode
 from .model_preset import ModelPreset
 from .negative_texts import NegativeTexts
+from .null_text import NullText
 from .other_models import Autoguidance, Classifier, SinglePass
 from .perturbed import ERG, PAG, S2, SEG, SLG, TPG
 from .plan import Plan
@@ -35,6 +36,7 @@ from .replacements import register
 from .scale import CFG, FBG, BetaCFG, CFGPlusPlus, Distilled, StreamCFG
 from .schedules import Drawn, Math, Preset, Preview
 from .sweep import CostNode, Sweep
+from .training import TrainingDropout
 from .values import Values
 
 STRATEGIES = [
@@ -48,6 +50,7 @@ STRATEGIES = [
 NODES = [
     *STRATEGIES, Drawn, Preset, Math, Preview, Plan, ProbeNode, ProbePlot,
     SinglePass, ModelPreset, NegativeTexts, DemoModel, DemoClassifier, LikenessNode, Values, Sweep, CostNode, Grid,
+    TrainingDropout, NullText, TextLikenessNode,
 ]
 
 

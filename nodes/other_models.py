@@ -80,7 +80,12 @@ class Classifier(Strategy):
     ]
 
     @classmethod
-    def prepare(cls, model, classifier, **knobs):
+    def prepare(cls, model, classifier, where, **knobs):
+        knows = getattr(classifier, "where", where)
+        if where != knows:
+            raise ValueError(f"{cls.node_id}: where is {where!r}; for this classifier it has to be {knows!r}, which is what it "
+                             "was trained on.")
+        classifier = classifier.for_model(model) if hasattr(classifier, "for_model") else classifier
         channels, seen = model.get_model_object("latent_format").latent_channels, getattr(classifier, "channels", None)
         if seen not in (None, channels):
             raise ValueError(f"{cls.node_id}: this classifier knows latents of {seen} channels, and this model's have "
@@ -89,7 +94,7 @@ class Classifier(Strategy):
         if models:  # the host loads them with this model and keeps them through the run
             model = model.clone()
             model.set_additional_models(f"guidance_classifier_{uuid4().hex}", models)
-        return model, partial(guidance.classifier, classifier, **knobs), {}
+        return model, partial(guidance.classifier, classifier, where=where, **knobs), {}
 
     @classmethod
     def acts_at_1(cls, model, knobs):
