@@ -103,11 +103,11 @@ class TextLikenessNode(Checked):
     def execute(cls, **knobs):
         model, clip_vision, clip, vae, text, certainty = cls.check(knobs).values()
         check_vae("GuidanceTextLikeness", vae)
-        projection = getattr(clip_vision.model, "visual_projection", None)
-        if not isinstance(projection, torch.nn.Module):
+        projection = getattr(getattr(clip_vision.model, "visual_projection", None), "weight", None)
+        if projection is None:
             raise ValueError("GuidanceTextLikeness: clip_vision has no projection into a space that it shares with texts; it "
                              "has to be a CLIP vision model.")
-        reference = text_embedding(clip, text, projection.weight.shape[0])
+        reference = text_embedding(clip, text, projection.shape[0])
         latent_format = model.get_model_object("latent_format")
         return io.NodeOutput(Likeness(latent_format, vae, clip_vision, reference, certainty))
 
