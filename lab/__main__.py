@@ -82,6 +82,11 @@ def pareto(args):
     report(args)
 
 
+def hard(args):
+    from pack.lab.hard.run import run
+    run(args)
+
+
 def bench(args):
     from pack.lab.bench import bench
     bench(args)
@@ -186,6 +191,16 @@ def main():
     command.add_argument("--real", metavar="FOLDER", help="real images, for the Frechet distance of your own workflow")
     command.add_argument("--out", type=Path, default=ROOT / "output" / "pareto")
     command.set_defaults(run=pareto)
+    command = commands.add_parser("hard", help="try to bring down a server with the pack")
+    command.add_argument("what", choices=["fuzz", "soak", "interrupt", "restart", "clients", "memory"],
+                         help="prompts, right and wrong; right ones, with a look at memory; a run that is interrupted at each "
+                         "step; a server that is killed; eight clients at once; too little memory")
+    command.add_argument("--count", type=int, default=500, help="prompts (default: 500)")
+    command.add_argument("--seed", type=int, default=0, help="of the prompts that are drawn")
+    command.add_argument("--first", type=int, default=0, help="the number of the first prompt, to see one of them again")
+    command.add_argument("--server", metavar="URL", help="a ComfyUI that has this pack, for fuzz")
+    command.add_argument("--out", type=Path, default=ROOT / "output" / "hard", help="where prompts with a finding are kept")
+    command.set_defaults(run=hard)
     command = commands.add_parser("bench", help="time the strategies' maths, and measure its memory")
     command.add_argument("--repeats", type=int, default=25)
     command.set_defaults(run=bench)

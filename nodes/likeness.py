@@ -5,9 +5,15 @@ import torch.nn.functional as F
 from comfy_api.latest import io
 
 from .bridge.gradients import with_gradients
-from .inputs import ClassifierType, check
+from .checked import Checked
+from .inputs import ClassifierType
 
 CERTAINTY = 100.0  # CLIP's own factor from cosines to logits, where its training left it
+MODEL_INPUT = io.Model.Input("model", tooltip="The model to guide; only what its latents mean is taken from it.")
+VISION_INPUT = io.ClipVision.Input("clip_vision", tooltip="The model that looks at the picture.")
+VAE_INPUT = io.Vae.Input("vae", tooltip="Decodes the latent for it, with gradients.")
+CERTAINTY_INPUT = io.Float.Input("certainty", default=CERTAINTY, min=0.0, max=10000.0, step=1.0, tooltip="How sharply "
+                                 "CLIP tells likenesses apart. 100 is CLIP's own.")
 
 
 class Likeness:
@@ -40,7 +46,13 @@ def as_clip_sees(pictures, clip):
     return (pictures[..., top:top + size, left:left + size] - mean) / std
 
 
-class LikenessNode(io.ComfyNode):
+class LikenessNode(Checked):
+    inputs = [
+        MODEL_INPUT, VISION_INPUT, VAE_INPUT,
+        io.Image.Input("image", tooltip="What the result should resemble; of several pictures, any of them."),
+        CERTAINTY_INPUT,
+    ]
+
     @classmethod
     def define_schema(cls):
         return io.Schema(
@@ -51,24 +63,28 @@ class LikenessNode(io.ComfyNode):
                         "like them. Costly: at every step the picture is decoded, and the gradient goes back through "
                         "CLIP and the VAE, which takes more time and memory than the step itself.",
             search_aliases=["clip guidance", "clip vision guidance", "image guidance", "style guidance"],
-            inputs=[
-                io.Model.Input("model", tooltip="The model to guide; only what its latents mean is taken from it."),
-                io.ClipVision.Input("clip_vision", tooltip="The model that looks at the picture."),
-                io.Vae.Input("vae", tooltip="Decodes the latent for it, with gradients."),
-                io.Image.Input("image", tooltip="What the result should resemble; of several pictures, any of them."),
-                CERTAINTY_INPUT,
-            ],
+            inputs=cls.inputs,
             outputs=[ClassifierType.Output()],
         )
 
     @classmethod
-    def execute(cls, model, clip_vision, vae, image, certainty):
+    def execute(cls, **knobs):
+        model, clip_vision, vae, image, certainty = cls.check(knobs).values()
         check_vae("GuidanceLikeness", vae)
         reference, latent_format = clip_vision.encode_image(image)["image_embeds"], model.get_model_object("latent_format")
-        return io.NodeOutput(Likeness(latent_format, vae, clip_vision, reference, check(CERTAINTY_INPUT, certainty)))
+        return io.NodeOutput(Likeness(latent_format, vae, clip_vision, reference, certainty))
 
 
-class TextLikenessNode(io.ComfyNode):
+class TextLikenessNode(Checked):
+    inputs = [
+        MODEL_INPUT, VISION_INPUT,
+        io.Clip.Input("clip", tooltip="A text encoder that was trained together with it, with its projection: a CLIP-L or "
+                      "CLIP-G file of its own, or SDXL's."),
+        VAE_INPUT,
+        io.String.Input("text", default="", multiline=True, tooltip="What the result should show."),
+        CERTAINTY_INPUT,
+    ]
+
     @classmethod
     def define_schema(cls):
         return io.Schema(
@@ -79,28 +95,21 @@ class TextLikenessNode(io.ComfyNode):
                         "models that were never trained on texts. Costly: at every step the picture is decoded, and the "
                         "gradient goes back through CLIP and the VAE.",
             search_aliases=["clip guidance", "clip text guidance", "guided diffusion"],
-            inputs=[
-                io.Model.Input("model", tooltip="The model to guide; only what its latents mean is taken from it."),
-                io.ClipVision.Input("clip_vision", tooltip="The model that looks at the picture."),
-                io.Clip.Input("clip", tooltip="A text encoder that was trained together with it, with its projection: a CLIP-L "
-                              "or CLIP-G file of its own, or SDXL's."),
-                io.Vae.Input("vae", tooltip="Decodes the latent for it, with gradients."),
-                io.String.Input("text", default="", multiline=True, tooltip="What the result should show."),
-                CERTAINTY_INPUT,
-            ],
+            inputs=cls.inputs,
             outputs=[ClassifierType.Output()],
         )
 
     @classmethod
-    def execute(cls, model, clip_vision, clip, vae, text, certainty):
+    def execute(cls, **knobs):
+        model, clip_vision, clip, vae, text, certainty = cls.check(knobs).values()
         check_vae("GuidanceTextLikeness", vae)
-        projection = getattr(clip_vision.model, "visual_projection", None)
-        if not isinstance(projection, torch.nn.Module):
+        projection = getattr(getattr(clip_vision.model, "visual_projection", None), "weight", None)
+        if projection is None:
             raise ValueError("GuidanceTextLikeness: clip_vision has no projection into a space that it shares with texts; it "
                              "has to be a CLIP vision model.")
-        reference = text_embedding(clip, text, projection.weight.shape[0])
+        reference = text_embedding(clip, text, projection.shape[0])
         latent_format = model.get_model_object("latent_format")
-        return io.NodeOutput(Likeness(latent_format, vae, clip_vision, reference, check(CERTAINTY_INPUT, certainty)))
+        return io.NodeOutput(Likeness(latent_format, vae, clip_vision, reference, certainty))
 
 
 def check_vae(node_id, vae):
@@ -138,7 +147,3 @@ def text_encoder(clip, width):
         found.append(f"{name} ({weight.shape[0]} wide{'' if learnt else ', without its projection'})")
     raise ValueError(f"GuidanceTextLikeness: clip has {', '.join(found) or 'no CLIP text encoder'}; it has to have one that is "
                      f"{width} wide, as this clip_vision is, with its projection.")
-
-
-CERTAINTY_INPUT = io.Float.Input("certainty", default=CERTAINTY, min=0.0, max=10000.0, step=1.0, tooltip="How sharply "
-                                 "CLIP tells likenesses apart. 100 is CLIP's own.")

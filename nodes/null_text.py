@@ -7,14 +7,19 @@ import torch
 from comfy_api.latest import io
 
 from .bridge.null_text import invert
-from .inputs import checked
+from .checked import Checked
 from .plan import checked_sigmas
 
 log = logging.getLogger("comfyui-guidance")
 
 
-class NullText(io.ComfyNode):
+class NullText(Checked):
     inputs = [
+        io.Model.Input("model", tooltip="The model that you will sample with. Strategies on it are left out."),
+        io.Latent.Input("latent", tooltip="The picture, encoded."),
+        io.Conditioning.Input("positive", tooltip="A prompt that describes the picture as it is."),
+        io.Conditioning.Input("negative", tooltip="What the nulls begin with: an empty prompt for most models."),
+        io.Sigmas.Input("sigmas", tooltip="The noise levels that you will sample at, such as BasicScheduler's."),
         io.Float.Input("cfg", default=7.5, min=1.0, max=100.0, step=0.1, tooltip="The scale at which you will sample; the "
                        "nulls are for this one."),
         io.Int.Input("iterations", default=10, min=0, max=1000, tooltip="How often each step's null is improved, at most. 0 "
@@ -33,14 +38,7 @@ class NullText(io.ComfyNode):
                         "to guide away from, so that CFG with the euler sampler makes this picture again. Then change the "
                         "prompt and sample with both. Costs about ten times as much as sampling, once.",
             search_aliases=["null text", "p2p", "ddim inversion", "invert", "reconstruct", "mokady"],
-            inputs=[
-                io.Model.Input("model", tooltip="The model that you will sample with. Strategies on it are left out."),
-                io.Latent.Input("latent", tooltip="The picture, encoded."),
-                io.Conditioning.Input("positive", tooltip="A prompt that describes the picture as it is."),
-                io.Conditioning.Input("negative", tooltip="What the nulls begin with: an empty prompt for most models."),
-                io.Sigmas.Input("sigmas", tooltip="The noise levels that you will sample at, such as BasicScheduler's."),
-                *cls.inputs,
-            ],
+            inputs=cls.inputs,
             outputs=[
                 io.Noise.Output(display_name="noise"),
                 io.Conditioning.Output(display_name="nulls", tooltip="The sampler's negative: one null for each step."),
@@ -48,15 +46,16 @@ class NullText(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, model, latent, positive, negative, sigmas, **knobs):
-        samples, (scale, iterations, rate) = latent["samples"], checked(cls.inputs, knobs).values()
-        check(samples, positive, negative)
+    def execute(cls, **knobs):
+        model, latent, positive, negative, sigmas, scale, iterations, rate = cls.check(knobs).values()
+        samples = latent["samples"]
+        check_fit(samples, positive, negative)
         noise, nulls, error = invert(model, samples, positive, negative, checked_falling(sigmas), scale, iterations, rate)
         log.info("Null-text inversion: cfg %g gives the latent back with a mean squared error of %.2g.", scale, error)
         return io.NodeOutput(noise, nulls)
 
 
-def check(samples, positive, negative):
+def check_fit(samples, positive, negative):
     """Raises ValueError with one sentence about what cannot be inverted."""
     if getattr(samples, "is_nested", False):
         raise ValueError("GuidanceNullText: latent has several streams; it has to be a single one, of pictures or of a video.")

@@ -5,12 +5,13 @@ from functools import partial
 from comfy_api.latest import io
 
 from .bridge.training import instead_of, text_of, with_dropout
-from .inputs import checked
+from .checked import Checked
 from .prompts import from_prompt, zeros
 
 
-class TrainingDropout(io.ComfyNode):
+class TrainingDropout(Checked):
     inputs = [
+        io.Model.Input("model", tooltip="The model to train."),
         io.Float.Input("probability", default=0.1, min=0.0, max=1.0, step=0.01, tooltip="The share of samples that lose "
                        "their caption. 0.1 to 0.2 is usual; 0.5 was worse in the paper. 0 is off."),
         io.Int.Input("seed", default=0, min=0, max=2**63 - 1, control_after_generate=True, tooltip="Which samples."),
@@ -29,13 +30,13 @@ class TrainingDropout(io.ComfyNode):
                         "LoRA goes on knowing pictures without one, which is what CFG guides away from. Does nothing "
                         "when you sample.",
             search_aliases=["caption dropout", "cfg dropout", "conditioning dropout", "unconditional training"],
-            inputs=[io.Model.Input("model", tooltip="The model to train."), *cls.inputs],
+            inputs=cls.inputs,
             outputs=[io.Model.Output()],
         )
 
     @classmethod
-    def execute(cls, model, null=None, **knobs):
-        probability, seed = checked(cls.inputs, knobs).values()
+    def execute(cls, null=None, **knobs):
+        model, probability, seed, null = cls.check({**knobs, "null": null}).values()
         made = zeroed if null is None else partial(instead_of, text_of(null))
         return io.NodeOutput(with_dropout(model, probability, seed, made) if probability else model)
 

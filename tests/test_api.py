@@ -4,24 +4,13 @@ import asyncio
 import importlib.util
 import itertools
 import json
-import os
-import sys
 from pathlib import Path
 
 import pytest
+from pack import dev
 from pack.nodes import STRATEGIES
 
 pytestmark = pytest.mark.xdist_group("server")  # one for all of these tests
-
-spec = importlib.util.spec_from_file_location("dev", Path(__file__).parent.parent / "dev.py")
-dev = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(dev)
-
-
-@pytest.fixture(scope="module")
-def server():
-    with dev.Server(Path(os.environ["PYTHONPATH"].split(os.pathsep)[0]), sys.executable) as server:
-        yield server
 
 
 @pytest.fixture(scope="module")

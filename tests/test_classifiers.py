@@ -131,7 +131,7 @@ def likeness(model, vae, picture):
     with torch.inference_mode():
         clip_vision = comfy.clip_vision.ClipVisionModel(str(SEES))
         with_random_weights(clip_vision.model)
-        return LikenessNode.execute(model, clip_vision, vae, picture, 100.0).result[0]
+        return LikenessNode.execute(model=model, clip_vision=clip_vision, vae=vae, image=picture, certainty=100.0).result[0]
 
 
 def test_likeness_is_clips_cosine_of_the_decoded_latents(demo):
@@ -183,7 +183,7 @@ def test_guided_pictures_are_more_alike_and_the_host_loads_what_it_takes(demo):
 def test_a_text_is_compared_by_the_encoder_that_shares_clip_visions_space(demo):
     clip, encoder = tiny_clip(), tiny_clip().cond_stage_model.clip_l
     like = likeness(demo.model, demo.vae, torch.rand(1, 32, 32, 3))
-    text = TextLikenessNode.execute(demo.model, like.clip_vision, clip, demo.vae, "a cat", 50.0).result[0]
+    text = TextLikenessNode.execute(model=demo.model, clip_vision=like.clip_vision, clip=clip, vae=demo.vae, text="a cat", certainty=50.0).result[0]
     _, plain = encoder.encode_token_weights(clip.tokenize("a cat")["l"])
     projected = torch.nn.functional.normalize(encoder.transformer.text_projection(plain).float(), dim=-1)
     close(text.reference, projected)  # which the host's own encoding leaves out
@@ -198,13 +198,14 @@ def test_a_text_encoder_of_another_space_and_a_long_text_are_refused(demo):
     with torch.no_grad():
         clip.cond_stage_model.clip_l.transformer.text_projection.weight.copy_(torch.eye(16))
     with pytest.raises(ValueError, match="text takes 3 times what CLIP reads at once"):
-        TextLikenessNode.execute(demo.model, vision, tiny_clip(), demo.vae, "cat " * 200, 100.0)
+        TextLikenessNode.execute(model=demo.model, clip_vision=vision, clip=tiny_clip(), vae=demo.vae, text="cat " * 200, certainty=100.0)
     for given, says in [(clip, r"clip has clip_l \(16 wide, without its projection\); it has to have one that is 16 wide"),
                         (demo.clip, "clip has no CLIP text encoder")]:
         with pytest.raises(ValueError, match=says):
-            TextLikenessNode.execute(demo.model, vision, given, demo.vae, "a cat", 100.0)
+            TextLikenessNode.execute(model=demo.model, clip_vision=vision, clip=given, vae=demo.vae, text="a cat", certainty=100.0)
 
 
 def test_a_video_vae_is_refused(demo):
+    clip_vision, vae = SimpleNamespace(encode_image=None), SimpleNamespace(latent_dim=3, decode=None)
     with pytest.raises(ValueError, match="only pictures"):
-        LikenessNode.execute(demo.model, None, SimpleNamespace(latent_dim=3), None, 100.0)
+        LikenessNode.execute(model=demo.model, clip_vision=clip_vision, vae=vae, image=torch.zeros(1, 8, 8, 3), certainty=100.0)

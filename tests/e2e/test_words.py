@@ -28,6 +28,9 @@ def search(page):
     page.evaluate("app.extensionManager.command.execute('Workspace.SearchBox.Toggle')")
     box = page.locator("[role=search] input").first
     box.wait_for()
+    if page.locator(".comfy-vue-node-search-container").count():
+        page.keyboard.press("Escape")
+        pytest.skip("pages before 1.47 find our nodes by the same words, but have an order of their own")
 
     def results(words):
         box.fill(words)  # it searches while one types
@@ -59,6 +62,8 @@ def test_words_for_other_nodes_are_left_to_them(search, page):
 
 # ---- knobs
 
+KNOB = ":is([data-testid=node-widget], .lg-node-widget)"  # pages before 1.47 have the class only
+
 class Node:
     def __init__(self, page, kind, at=(150, 130)):
         self.page = page
@@ -84,7 +89,7 @@ class Node:
         """The labels of the knobs that can be seen."""
         if self.page.renderer == "classic":
             return self.js("return node.widgets.filter(w => node.isWidgetVisible(w)).map(w => w.label ?? w.name)")
-        rows = self.page.locator(f"[data-node-id='{self.id}'] [data-testid=node-widget]")
+        rows = self.page.locator(f"[data-node-id='{self.id}'] {KNOB}")
         labels = self.js("return node.widgets.map(w => w.label ?? w.name)")
         texts = rows.all_inner_texts()
         return [max((label for label in labels if text.strip().startswith(label)), key=len) for text in texts]
@@ -218,7 +223,7 @@ def test_the_demo_classifier_offers_pairs_that_exist(canvas):
     assert inputs["attribute"] == "background" and inputs["value"] in offered
     if canvas.renderer == "nodes2":
         node.choose("attribute", "shape")
-        canvas.locator(f"[data-node-id='{node.id}'] [data-testid=node-widget]").nth(1).locator("button, [role=combobox]").first.click()
+        canvas.locator(f"[data-node-id='{node.id}'] {KNOB}").nth(1).locator("button, [role=combobox]").first.click()
         canvas.wait_for_timeout(400)
         options = canvas.locator("[role=option]").all_inner_texts()
         canvas.keyboard.press("Escape")
