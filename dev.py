@@ -184,13 +184,13 @@ def check() -> None:
             raise Failure("mypy has found the above, so pytest was not started")
 
 
-def link(place: Path) -> None:
-    """This checkout, as a folder at another place."""
+def link(place: Path, folder: Path = ROOT) -> None:
+    """A folder, or this checkout, as one at another place."""
     if WINDOWS:  # where symbolic links need privileges, and junctions do not
         import _winapi
-        _winapi.CreateJunction(str(ROOT), str(place))
+        _winapi.CreateJunction(str(folder), str(place))
     else:
-        place.symlink_to(ROOT, target_is_directory=True)
+        place.symlink_to(folder, target_is_directory=True)
 
 
 def find_chromium() -> None:
@@ -562,7 +562,7 @@ class Server:
         outputs = server.run(workflow)
     """
 
-    folder = PACK  # the pack's, among custom_nodes
+    packs = {PACK: ROOT}  # the folders that it loads, by the names under which it sees them
 
     def __init__(self, host: Path, python: Path | str, *, port: int | None = None, base: Path | None = None):
         self.host, self.python, self.port = Path(host), python, port or free_port()
@@ -588,7 +588,8 @@ class Server:
         if not is_free(self.port):
             raise Failure(f"port {self.port} is taken: choose another one with --port")
         say(f"Starting ComfyUI {host_version(self.host)} at {self.address}")
-        self.place_pack(self.base / "custom_nodes" / self.folder)
+        for name, folder in self.packs.items():
+            self.place_pack(self.base / "custom_nodes" / name, folder)
         with open(self.log, "wb") as log:
             self.process = subprocess.Popen(
                 [self.python, "-c", LAUNCH, self.host / "main.py", *self.flags()], cwd=self.host,
@@ -600,20 +601,20 @@ class Server:
             if time.monotonic() > deadline:
                 raise Failure(f"ComfyUI did not answer within {patience:.0f} s; {self.tail()}")
             time.sleep(0.1)
-        if re.search(rf"IMPORT FAILED.*{self.folder}", self.log.read_text(errors="replace")):
+        if re.search(rf"IMPORT FAILED.*({'|'.join(map(re.escape, self.packs))})", self.log.read_text(errors="replace")):
             raise Failure(f"ComfyUI could not load this pack; {self.tail()}")
 
-    def place_pack(self, place: Path) -> None:
+    def place_pack(self, place: Path, folder: Path) -> None:
         place.parent.mkdir(parents=True, exist_ok=True)
         if os.path.lexists(place):  # a lasting base, perhaps of another checkout
             place.unlink()
-        link(place)
+        link(place, folder)
 
     def flags(self) -> list[str]:
         """Keep to this machine, this pack and our folder; without the flags that this host does not know."""
         wanted = [["--listen", "127.0.0.1"], ["--port", str(self.port)], ["--base-directory", str(self.base)],
                   ["--database-url", "sqlite:///:memory:"], ["--disable-all-custom-nodes"],
-                  ["--whitelist-custom-nodes", self.folder], ["--disable-api-nodes"]]
+                  ["--whitelist-custom-nodes", *self.packs], ["--disable-api-nodes"]]
         if not has_accelerator(self.python):
             wanted.append(["--cpu"])
         known = (self.host / "comfy" / "cli_args.py").read_text()

@@ -1,6 +1,7 @@
 """What users type finds our nodes, and a node shows the knobs that its mode uses: in ComfyUI's page, in both renderers."""
 
 import pytest
+from pack.tests.e2e.browser import ready
 from pack.tests.e2e.test_editor import capture, empty, settle
 
 # What is typed, the title that should answer, and how far down it may be: below the nodes of core that bear the word itself.
@@ -241,3 +242,24 @@ def test_the_text_of_a_string_node_is_a_strength(canvas, server):
         prompt = canvas.evaluate("async () => (await app.graphToPrompt()).output")
         assert prompt[str(node.id)]["inputs"]["schedule"] == [str(text.id), 0]
         assert server.run(prompt)[str(node.id)]["images"], schedule
+
+
+def test_in_chinese_names_help_and_pictures_are_there(server, browser):
+    server.post("/api/settings", {"Comfy.Locale": "zh", "Comfy.VueNodes.Enabled": False, "Comfy.TutorialCompleted": True})
+    context = browser.new_context(viewport={"width": 1400, "height": 900})
+    try:
+        page = context.new_page()
+        page.renderer = "classic"
+        page.goto(server.address)
+        ready(page)
+        empty(page)
+        node = Node(page, "GuidanceNAG")
+        assert node.js("return node.title") == "注意力负面提示词（NAG）"
+        assert {"引导强度", "开始", "结束"} <= set(node.shown)
+        node.js("app.canvas.selectNodes([node])")
+        page.locator("[data-testid=info-button]").first.click()
+        page.locator(".node-help-content h1", has_text="注意力负面提示词").wait_for()
+        page.wait_for_function("document.querySelector('.node-help-content img')?.naturalWidth > 0")
+    finally:
+        context.close()
+        server.post("/api/settings", {"Comfy.Locale": "en"})
