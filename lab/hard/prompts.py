@@ -1,22 +1,13 @@
 """Prompts that should run, drawn from what a server says of its nodes: a chain of strategies from the bundled model to a
 sampler, each knob somewhere in its range, and sometimes more of the pack's nodes around them."""
 from ...nodes.demo.text import BACKGROUNDS, COLORS, SHAPES, SIZES
+from .menu import LOADER, OURS
 
-OURS = "Guidance"  # what the ids of the pack's nodes begin with
-LOADER = "GuidanceDemoModel"
 MOST = 6  # strategies in a chain
 SIDES = (16, 16, 16, 24, 32)  # of a picture; the bundled model's own is 32
 FAR = 20.0  # how far from 0 most numbers are, where their input allows more
 FORMS = ("0:{}, 1:{}", "0:{}, 0.4:{} smooth", "0:{}, 0.5:{} step", "0:{}, 1:{} steps", "9:{}, 1:{} sigma")  # of schedules
 LAYERS = ("auto", "middle", "all", "output", "middle, output", "input.?, middle", "40%-60%")
-# Take a model, a classifier or a latent that does not come with the pack, or are wired in one way only.
-ELSEWHERE = {"GuidanceLikeness", "GuidanceDistilled", "GuidanceValues", "GuidanceSweep", "GuidanceGrid", "GuidanceCost",
-             "GuidanceProbePlot"}
-SOURCES = {  # the host's nodes that give a type
-    "CONDITIONING": ["CLIPTextEncode"], "LATENT": ["EmptyLatentImage"], "IMAGE": ["EmptyImage"], "SIGMAS": ["BasicScheduler"],
-    "SAMPLER": ["KSamplerSelect"], "NOISE": ["RandomNoise"], "CURVE": ["CurveEditor"],
-    "GUIDER": ["CFGGuider", "BasicGuider", "DualCFGGuider", "PerpNegGuider"],
-}
 SET = {  # so that a prompt takes no time, or where inputs have to fit each other
     "EmptyLatentImage": lambda rng: {"width": rng.choice(SIDES), "height": rng.choice(SIDES),
                                      "batch_size": rng.choice([1, 1, 1, 2, 3])},
@@ -36,35 +27,11 @@ SET = {  # so that a prompt takes no time, or where inputs have to fit each othe
 }
 # Samplers that choose their steps themselves, and schedulers that have no levels, or NaN, for one step.
 LEFT_OUT = {"dpm_fast", "dpm_adaptive", "beta", "kl_optimal"}
-
-
 WORDS = {"size": SIZES, "color": COLORS, "shape": SHAPES, "background": BACKGROUNDS}
 
 
 def caption(rng):
     return rng.choice(["", f"a {rng.choice(SIZES)} {rng.choice(COLORS)} {rng.choice(SHAPES)} on {rng.choice(BACKGROUNDS)}"])
-
-
-class Menu:
-    """What a server says of its nodes at /object_info."""
-
-    def __init__(self, info):
-        self.info = info
-        ours = [name for name in info if name.startswith(OURS) and name not in ELSEWHERE]
-        self.strategies = [name for name in ours if "model" in self.inputs(name) and "MODEL" in info[name]["output"]]
-        self.others = [name for name in ours if name not in self.strategies and name != LOADER]
-        self.look = "HardLook" if "HardLook" in info else None  # is there if the server is ours
-
-    def inputs(self, name):
-        """{input: (whether it is required, its type or choices, its options)}"""
-        groups = self.info[name]["input"]
-        return {input: (group == "required", given[0], given[1] if len(given) > 1 else {})
-                for group in ("required", "optional") for input, given in groups.get(group, {}).items()}
-
-    def sources(self, type):
-        """The nodes that give a type, and at which output."""
-        names = [name for name in self.others if type in self.info[name]["output"]] + SOURCES.get(type, [])
-        return [(name, self.info[name]["output"].index(type)) for name in names if name in self.info]
 
 
 class Drawing:
