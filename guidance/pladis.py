@@ -41,7 +41,7 @@ def by_size(logits):
 
 def last(thresholds, holds):
     """The threshold of the largest set of keys for which it holds, as it then does for all that are smaller."""
-    # It holds for the largest key alone, except where logits are NaN: a place that is not there would end a GPU's whole process.
+    # It holds for the largest key alone, except where logits are NaN: a place that is not there ends a GPU's whole process.
     return thresholds.gather(-1, holds.sum(-1, keepdim=True).clamp_min(1) - 1)
 
 

@@ -37,6 +37,16 @@ def judge(args):
     train()
 
 
+def noisy_judge(args):
+    from pack.lab.train_noisy_judge import train
+    train()
+
+
+def classifier(args):
+    from pack.lab.classifier import report
+    report(args.n)
+
+
 def sweep(args):
     from pack.lab.sweep import report
     report(scales=args.scales, n=args.n, steps=args.steps, prediction=args.prediction, nodes=args.node)
@@ -45,6 +55,16 @@ def sweep(args):
 def negatives(args):
     from pack.lab.negatives import report
     report(n=args.n)
+
+
+def dropout(args):
+    from pack.lab.dropout import report
+    report(args.steps, args.n)
+
+
+def edit(args):
+    from pack.lab.edit import report
+    report(args.n, args.steps, args.cfg)
 
 
 def order(args):
@@ -92,6 +112,17 @@ def workflows(args):
     write()
 
 
+def strips(args):
+    from pack.lab import figures, strips
+    strips.write(args.nodes)
+    figures.write(args.nodes)
+
+
+def brand(args):
+    from pack.lab.brand import write
+    write()
+
+
 def schema(args):
     from pack.lab.schema import write
     write()
@@ -112,6 +143,11 @@ def main():
     command.set_defaults(run=train)
     command = commands.add_parser("judge", help="train the judge that the sweep measures with")
     command.set_defaults(run=judge)
+    command = commands.add_parser("noisy_judge", help="train the classifier that knows noise")
+    command.set_defaults(run=noisy_judge)
+    command = commands.add_parser("classifier", help="measure guidance by a classifier of noisy pictures against CFG")
+    command.add_argument("--n", type=int, default=128, help="images per setting")
+    command.set_defaults(run=classifier)
     command = commands.add_parser("sweep", help="measure samples at several guidance scales")
     command.add_argument("--scales", type=float, nargs="+", default=[1, 1.5, 2, 3, 4, 6, 8, 12, 16])
     command.add_argument("--n", type=int, default=512, help="images per scale")
@@ -122,6 +158,15 @@ def main():
     command = commands.add_parser("negatives", help="measure what a negative does at cfg 1")
     command.add_argument("--n", type=int, default=512, help="images per setting")
     command.set_defaults(run=negatives)
+    command = commands.add_parser("dropout", help="measure what losing captions in training does to a LoRA")
+    command.add_argument("--steps", type=int, default=150, help="of four pictures each")
+    command.add_argument("--n", type=int, default=128, help="images per scale")
+    command.set_defaults(run=dropout)
+    command = commands.add_parser("edit", help="measure null-text inversion and edits by the prompt")
+    command.add_argument("--n", type=int, default=24, help="pictures")
+    command.add_argument("--steps", type=int, default=16)
+    command.add_argument("--cfg", type=float, default=3.0)
+    command.set_defaults(run=edit)
     command = commands.add_parser("order", help="measure which nodes may be swapped")
     command.set_defaults(run=order)
     command = commands.add_parser("mixture", help="hold what is claimed of strategies against an exact model")
@@ -166,6 +211,11 @@ def main():
     command.set_defaults(run=strength)
     command = commands.add_parser("workflows", help="write the example workflows from the menu")
     command.set_defaults(run=workflows)
+    command = commands.add_parser("strips", help="draw the pictures of the help pages")
+    command.add_argument("nodes", nargs="*", help="only theirs, by their ids (default: all)")
+    command.set_defaults(run=strips)
+    command = commands.add_parser("brand", help="draw the registry's icon and banner")
+    command.set_defaults(run=brand)
     command = commands.add_parser("schema", help="write down what every node takes and gives")
     command.set_defaults(run=schema)
     command = commands.add_parser("preset", help="print what is published for a model family, as nodes in API format")

@@ -6,6 +6,7 @@ sampler. SETTINGS are for those that show more at other values.
 from pathlib import Path
 from typing import NamedTuple
 
+from comfy_extras.nodes_custom_sampler import BasicScheduler, CFGGuider, KSamplerSelect, SamplerCustomAdvanced
 from comfy_extras.nodes_model_downscale import PatchModelAddDownscale
 from comfy_extras.nodes_toolkit import CreateList
 
@@ -16,7 +17,8 @@ from .demo import COLUMNS, classes, unwanted
 
 FOLDER = Path(__file__).parent.parent / "example_workflows"
 RAIL = 12  # pixels between lines that run side by side
-EXTRAS = {"PatchModelAddDownscale": PatchModelAddDownscale, "CreateList": CreateList}  # of the host's, by their ids
+EXTRAS = {kind.__name__: kind for kind in (  # of the host's, by their ids
+    PatchModelAddDownscale, CreateList, BasicScheduler, CFGGuider, KSamplerSelect, SamplerCustomAdvanced)}
 
 
 class Theme(NamedTuple):
@@ -246,13 +248,65 @@ Here APG takes back much of what CFG adds at the start. Bypass it and run again,
     return canvas.text()
 
 
+# ---------------------------------------------------------------------------------------------- an edit
+
+EDITED = "a big green circle on blue"
+
+
+def edit(known):
+    canvas = Canvas(known)
+    canvas.note((0, 0), (300, 400), f"""\
+# A picture edited by its prompt
+
+**Null-text inversion** takes a picture back into noise, and learns for each step what to guide away from, so that CFG makes
+it again. With another prompt only what the prompts differ in changes: here `{EDITED}`.
+
+The picture is one of the model's own. For yours load an image, encode it, and write a prompt that describes it.
+
+Sample with the same noise levels and cfg, and with **euler**.""")
+    shared, left = setup(canvas, 560, batch=1), 300 + 3 * GAP
+    first = len(canvas.nodes)
+    picture = sample(canvas, shared["model"], (left, 0), lambda name, _: shared[name], {"steps": 16, "cfg": 3.0})
+    top = canvas.group("A picture", canvas.nodes[first:]) + 2 * GAP
+    first = len(canvas.nodes)
+    levels = canvas.add("BasicScheduler", (left, top), {"model": shared["model"]}, {"scheduler": "normal", "steps": 16})
+    inverted = canvas.add("GuidanceNullText", (left, top + 180), {
+        "model": shared["model"], "latent": (picture, 0), "positive": shared["positive"], "negative": shared["negative"],
+        "sigmas": (levels, 0)}, {"cfg": 3.0}, width=580)
+    canvas.group("Back into noise", canvas.nodes[first:])
+    x = left + 580 + 3 * GAP
+    first = len(canvas.nodes)
+    made_again(canvas, shared, (x, 0), (inverted, levels, picture), shared["positive"])
+    canvas.group("The same prompt: the picture again", canvas.nodes[first:])
+    first = len(canvas.nodes)
+    prompt = canvas.add("CLIPTextEncode", (x, top), {"clip": shared["clip"]}, {"text": EDITED}, "Edited", height=100)
+    made_again(canvas, shared, (x, top + 180), (inverted, levels, picture), (prompt, 0))
+    canvas.group("Another prompt", canvas.nodes[first:])
+    return canvas.text()
+
+
+def made_again(canvas, shared, at, before, positive):
+    """A sampler that starts from an inverted picture. before: the nodes of the inversion, its noise levels, the latent."""
+    (x, y), (inverted, levels, picture) = at, before
+    links = {"model": shared["model"], "positive": positive, "negative": (inverted, 1)}
+    guider = canvas.add("CFGGuider", at, links, {"cfg": 3.0}, width=280)
+    euler = canvas.add("KSamplerSelect", (x, y + 150), values={"sampler_name": "euler"}, width=280)
+    sampler = canvas.add("SamplerCustomAdvanced", (x + 280 + GAP, y), {
+        "noise": (inverted, 0), "guider": (guider, 0), "sampler": (euler, 0), "sigmas": (levels, 0),
+        "latent_image": (picture, 0)}, width=280)
+    decode = canvas.add("VAEDecode", (x + 280 + GAP, y + 180), {"samples": (sampler, 0), "vae": shared["vae"]}, width=280)
+    decode["flags"]["collapsed"] = True
+    shown = canvas.add("PreviewImage", (x + 560 + 2 * GAP, y), {"images": (decode, 0)}, width=260, height=290)
+    shown["outputs"] = []  # as in canvas.sample
+
+
 # ---------------------------------------------------------------------------------------------- all of them
 
 def files():
     """{file name: text} of all example workflows."""
     known = {**classes(), **EXTRAS}
     return {**{f"{name}.json": strategies(name, known) for name in THEMES}, "schedules.json": schedules(known),
-            "measured.json": measured(known), **sheets.files(known)}
+            "measured.json": measured(known), "edit.json": edit(known), **sheets.files(known)}
 
 
 def write():

@@ -24,6 +24,7 @@ LINKS: dict[str, Callable[[Any], bool]] = {
     "VAE": lambda value: hasattr(value, "decode"),
     "CONDITIONING": lambda value: isinstance(value, list) and all(
         isinstance(entry, (list, tuple)) and len(entry) == 2 and isinstance(entry[1], dict) for entry in value),
+    "LATENT": lambda value: isinstance(value, dict) and hasattr(value.get("samples"), "shape"),
     "IMAGE": lambda value: isinstance(value, torch.Tensor),
     "SAMPLER": lambda value: hasattr(value, "sample"),
     "GUIDANCE_CLASSIFIER": callable,
