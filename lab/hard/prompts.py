@@ -22,6 +22,7 @@ SET = {  # so that a prompt takes no time, or where inputs have to fit each othe
     "GuidanceModelPreset": lambda rng: {"variant": "auto"},
     "GuidanceNull": lambda rng: {"null": rng.choice(["zeros", "independent", "mean"])},
     "GuidancePAG": lambda rng: {"unit": "percent"},  # whose start and end may be left out
+    "GuidancePowerLaw": lambda rng: {"reference": rng.choice([0.1, 1.0])},  # 0.0001 to the power of 10 is no float
     "GuidanceCADS": lambda rng: dict(zip(["start", "full"], sorted([rng.random(), rng.random()]))),
     "GuidanceSWG": lambda rng: {"size": rng.choice([0.5, 0.625, 0.75]), "count": rng.choice([2, 3, 4])},
 }
@@ -44,16 +45,15 @@ class Drawing:
         for _ in range(rng.randint(0, MOST)):
             self.wire = [self.add(rng.choice(menu.strategies)), 0]
         self.latent = self.sampled()
-        if menu.look:
-            self.node(menu.look, latent=self.latent)
-        else:
-            self.node("PreviewImage", images=self.decoded())
+        self.shown(self.latent)
         if rng.random() < 0.15:
             self.add(rng.choice(menu.others))
         for probe in [number for number, node in self.nodes.items() if node["class_type"] == "GuidanceProbe"]:
             self.node("GuidanceProbePlot", probe=[probe, 1], latent=self.latent)
         if rng.random() < 0.05:
             self.sweep()
+        if rng.random() < 0.02:
+            self.inverted()
 
     def node(self, name, **inputs):
         number = str(len(self.nodes) + 1)
@@ -144,8 +144,25 @@ class Drawing:
         way = self.rng.random()
         return [self.add("KSampler" if way < 0.7 else "SamplerCustom" if way < 0.8 else "SamplerCustomAdvanced"), 0]
 
-    def decoded(self):
-        return [self.node("VAEDecode", samples=self.latent, vae=[self.loaded, 2]), 0]
+    def shown(self, latent):
+        if self.menu.look:
+            self.node(self.menu.look, latent=latent)
+        else:
+            self.node("PreviewImage", images=self.decoded(latent))
+
+    def decoded(self, latent):
+        return [self.node("VAEDecode", samples=latent, vae=[self.loaded, 2]), 0]
+
+    def inverted(self):
+        """A picture that is taken back into noise, and made again."""
+        latent = [self.node("VAEEncode", pixels=[self.add("EmptyImage"), 0], vae=[self.loaded, 2]), 0]
+        positive, negative = ([self.add("CLIPTextEncode"), 0] for _ in range(2))
+        sigmas, sampler = ([self.add(name), 0] for name in ("BasicScheduler", "KSamplerSelect"))
+        found = self.node("GuidanceNullText", model=self.wire, latent=latent, positive=positive, negative=negative,
+                          sigmas=sigmas, cfg=7.5, iterations=2, rate=0.01)
+        guider = self.node("CFGGuider", model=self.wire, positive=positive, negative=[found, 1], cfg=7.5)
+        self.shown([self.node("SamplerCustomAdvanced", noise=[found, 0], guider=[guider, 0], sampler=sampler, sigmas=sigmas,
+                              latent_image=latent), 0])
 
     def sweep(self):
         """A sheet of pictures over one knob of the sampler."""
@@ -153,5 +170,5 @@ class Drawing:
         seeded, name = next((node["inputs"], name) for node in self.nodes.values() for name in ("seed", "noise_seed")
                             if name in node["inputs"] and not node["class_type"].startswith(OURS))
         seeded[name] = [values, 0]
-        each = self.node("GuidanceSweep", image=self.decoded(), cell=[values, 3])
+        each = self.node("GuidanceSweep", image=self.decoded(self.latent), cell=[values, 3])
         self.node("GuidanceGrid", images=[each, 0], labels=[values, 2], columns=0, notes=[each, 1])

@@ -62,8 +62,12 @@ def said(told):
 
 
 def touches_us(ending, log):
-    """Whether a file of the pack had any part in it. log: what the server has written meanwhile, where it is known."""
-    return is_ours(json.dumps(ending.told) + (log if ending.kind == BROKEN else ""))
+    """Whether the pack is at fault, as far as tracebacks tell. log: what the server has written meanwhile, where it is known."""
+    if ending.kind != FAILED:
+        return is_ours(json.dumps(ending.told) + (log if ending.kind == BROKEN else ""))
+    # A run has always been through the pack's hooks: what counts is who called last, but for torch.
+    callers = [trace for trace in (ending.told or {}).get("traceback", []) if "site-packages" not in trace]
+    return not callers or is_ours(callers[-1])
 
 
 def is_ours(trace):
