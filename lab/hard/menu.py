@@ -3,8 +3,8 @@
 OURS = "Guidance"  # what the ids of the pack's nodes begin with
 LOADER = "GuidanceDemoModel"
 # Take a model, a classifier or a latent that does not come with the pack, or are wired in one way only.
-ELSEWHERE = {"GuidanceLikeness", "GuidanceTextLikeness", "GuidanceDistilled", "GuidanceValues", "GuidanceSweep", "GuidanceGrid",
-             "GuidanceCost", "GuidanceProbePlot", "GuidanceNullText"}
+ELSEWHERE = {"GuidanceLikeness", "GuidanceTextLikeness", "GuidanceDistilled", "GuidanceSinglePass", "GuidanceValues",
+             "GuidanceSweep", "GuidanceGrid", "GuidanceCost", "GuidanceProbePlot", "GuidanceNullText"}
 SOURCES = {  # the host's nodes that give a type
     "CONDITIONING": ["CLIPTextEncode"], "LATENT": ["EmptyLatentImage"], "IMAGE": ["EmptyImage"], "SIGMAS": ["BasicScheduler"],
     "SAMPLER": ["KSamplerSelect"], "NOISE": ["RandomNoise"], "CURVE": ["CurveEditor"],
