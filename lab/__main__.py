@@ -87,6 +87,11 @@ def workflows(args):
     write()
 
 
+def pictures(args):
+    from pack.lab.pictures import make
+    make()
+
+
 def schema(args):
     from pack.lab.schema import write
     write()
@@ -151,6 +156,8 @@ def main():
     command.set_defaults(run=strength)
     command = commands.add_parser("workflows", help="write the example workflows from the menu")
     command.set_defaults(run=workflows)
+    command = commands.add_parser("pictures", help="take the pictures of the readme and of the template browser")
+    command.set_defaults(run=pictures)
     command = commands.add_parser("schema", help="write down what every node takes and gives")
     command.set_defaults(run=schema)
     command = commands.add_parser("preset", help="print what is published for a model family, as nodes in API format")
