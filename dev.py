@@ -3,10 +3,14 @@
 
     python3 dev.py demo        what each strategy does, on the bundled model: a contact sheet and a table
     python3 dev.py test        the tests, ruff and mypy (or pytest alone, with what follows)
+    python3 dev.py test --host all
+                               the tests on every pinned ComfyUI, one after another, and a table of them
+    python3 dev.py test --pure the tests of the maths, with this Python and the torch that it has
     python3 dev.py serve       ComfyUI with its web page, this pack and the bundled model
     python3 dev.py lab ...     the experiments in lab/ (what follows goes to them)
     python3 dev.py migrate workflow.json
                                the same workflow with this pack's nodes in place of other packs', beside it
+    python3 dev.py pack        the archive that the registry would make; with a tag, what has to be right for it
 
 ComfyUI is the one named by COMFYUI_PATH, else the one this folder is installed in, else a pinned release
 that is fetched once. Python packages live in .venv beside this file. Standard library only.
@@ -31,7 +35,11 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
+import zipfile
+from collections.abc import Callable
+from itertools import filterfalse
 from pathlib import Path
+from xml.etree import ElementTree
 
 ROOT = Path(__file__).absolute().parent
 VENV = ROOT / ".venv"
@@ -63,18 +71,28 @@ def say(text: str) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("command", choices=["demo", "test", "serve", "lab", "migrate"])
-    parser.add_argument("--host", metavar="VERSION", choices=PINNED,
-                        help=f"another pinned ComfyUI: {', '.join(PINNED)}")
+    parser.add_argument("command", choices=["demo", "test", "serve", "lab", "migrate", "pack"])
+    parser.add_argument("--host", metavar="VERSION", choices=[*PINNED, "all"],
+                        help=f"another pinned ComfyUI: {', '.join(PINNED)}; to test, also all")
+    parser.add_argument("--pure", action="store_true", help="to test what needs neither ComfyUI nor .venv")
     parser.add_argument("--port", type=int, default=8188, help="for serve (default: 8188)")
     options, rest = parser.parse_known_args()
     if rest and options.command in ("demo", "serve"):
         parser.error(f"{options.command} takes no argument {rest[0]!r}")
+    if options.command != "test" and (options.host == "all" or options.pure):
+        parser.error(f"{options.command} takes no {'--pure' if options.pure else '--host all'}")
     # Ending by SIGTERM should unwind like Ctrl+C does, so that children are stopped and folders removed.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
-        if options.command == "migrate":  # which needs neither a host nor packages
+        # What needs neither a host nor packages, or sets up each host itself.
+        if options.command == "migrate":
             return migrate(rest)
+        if options.command == "pack":
+            return pack(rest)
+        if options.pure:
+            return test_pure(rest)
+        if options.host == "all":
+            return test_all(rest)
         host = set_up(options.host)
         if options.command == "serve":
             return serve(host, options.port)
@@ -93,14 +111,61 @@ def test(host: Path, arguments: list[str]) -> int:
         check()
     if not arguments or any("e2e" in argument for argument in arguments):
         find_chromium()
+    if arguments:
+        return run_pytest(host, arguments)
+    # Browser tests count frames, so they have the machine to themselves.
+    return run_pytest(host, SHARED) or run_pytest(host, ["tests/e2e"])
+
+
+# All tests but those of the page, which share the machine's cores.
+SHARED = ["--ignore=tests/e2e", "-n", "auto", "--maxprocesses", "4", "--dist", "loadgroup"]
+
+
+def run_pytest(host: Path, arguments: list) -> int:
     threads = os.environ.get("OMP_NUM_THREADS", "1")  # models in tests are tiny: more only get in the way
     variables = environment(host, GUIDANCE_HOST=str(host), OMP_NUM_THREADS=threads)
-    pytest = tool("pytest")  # not 'python -m pytest', which would put the pack's root on sys.path
-    if arguments:
-        return call([pytest, *arguments], variables)
-    # Browser tests count frames, so they have the machine to themselves; the others share its cores.
-    shared = ["--ignore=tests/e2e", "-n", "auto", "--maxprocesses", "4", "--dist", "loadgroup"]
-    return call([pytest, *shared], variables) or call([pytest, "tests/e2e"], variables)
+    if host_version(host) in [*PINNED][1:]:
+        variables["CI"] = ""  # where a skipped test fails the run: an older host lacks what some are about
+    # Not 'python -m pytest', which would put the pack's root on sys.path.
+    return call([tool("pytest"), *arguments], variables)
+
+
+def test_all(arguments: list[str]) -> int:
+    """On each pinned host what the arguments choose, or all but the page; then a table."""
+    rows = []
+    with tempfile.TemporaryDirectory() as work:
+        for version in PINNED:
+            say(f"ComfyUI {version}")
+            results = Path(work, f"{version}.xml")
+            code = run_pytest(set_up(version), [*(arguments or SHARED), f"--junitxml={results}", "-rs"])
+            rows.append((version, code, counted(results)))
+    say("\n| ComfyUI | passed | failed | skipped | seconds |\n| --- | --- | --- | --- | --- |")
+    for version, code, numbers in rows:
+        say(f"| {version} | {' | '.join(map(str, numbers))} |{f' pytest ended with {code}' if code else ''}")
+    return int(any(code for _, code, _ in rows))
+
+
+def counted(results: Path) -> tuple[int, int, int, int]:
+    """What pytest wrote down in JUnit's format: passed, failed or broken, skipped, seconds."""
+    if not results.is_file():
+        return 0, 0, 0, 0
+    suite = ElementTree.parse(results).getroot()[0].attrib
+    failed, skipped = int(suite["failures"]) + int(suite["errors"]), int(suite["skipped"])
+    return int(suite["tests"]) - failed - skipped, failed, skipped, round(float(suite["time"]))
+
+
+PURE = ["test_*_identities.py", "test_dropout.py", "test_idle.py", "test_nag.py", "test_schedule.py"]
+
+
+def test_pure(arguments: list[str]) -> int:
+    """The tests of guidance/, on whatever Python and torch this is."""
+    needed = ["torch", "numpy", "einops", "pytest"]
+    if not has(sys.executable, needed):
+        raise Failure(f"these tests need {', '.join(needed)}: {sys.executable} -m pip install {' '.join(needed)}")
+    files = sorted(str(file) for names in PURE for file in ROOT.glob(f"tests/{names}"))
+    variables = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONUTF8": "1"}
+    variables.pop("GUIDANCE_HOST", None)
+    return call([sys.executable, "-m", "pytest", *files, *arguments], variables)
 
 
 def check() -> None:
@@ -120,13 +185,13 @@ def check() -> None:
             raise Failure("mypy has found the above, so pytest was not started")
 
 
-def link(place: Path) -> None:
-    """This checkout, as a folder at another place."""
+def link(place: Path, folder: Path = ROOT) -> None:
+    """A folder, or this checkout, as one at another place."""
     if WINDOWS:  # where symbolic links need privileges, and junctions do not
         import _winapi
-        _winapi.CreateJunction(str(ROOT), str(place))
+        _winapi.CreateJunction(str(folder), str(place))
     else:
-        place.symlink_to(ROOT, target_is_directory=True)
+        place.symlink_to(folder, target_is_directory=True)
 
 
 def find_chromium() -> None:
@@ -175,6 +240,68 @@ def migrate(arguments: list[str]) -> int:
     except command.Refused as refused:
         raise Failure(str(refused)) from None
     return 0
+
+
+# ---------------------------------------------------------------------------------------------- release
+
+OWNERS = ["PublisherId", "Repository", "Icon", "Banner"]  # what only the owner can fill in, once there is a repository
+
+
+def pack(tags: list[str]) -> int:
+    """Write the archive into output/. With a tag, refuse what must not be published under it."""
+    if len(tags) > 1:
+        raise Failure(f"pack takes one tag at most, and these are {len(tags)}: {' '.join(tags)}")
+    folder, version = ROOT / "output", setting("version")
+    folder.mkdir(exist_ok=True)
+    for tag in tags:
+        said = changes(tag, version, setting, (ROOT / "CHANGELOG.md").read_text("utf-8"))
+        (folder / "changes.md").write_text(said, encoding="utf-8")
+    archive = folder / f"{setting('name')}-{version}.zip"
+    files = write_archive(archive)
+    say(f"{archive}: {len(files)} files, {archive.stat().st_size / 1e6:.1f} MB")
+    if missing := list(filterfalse(setting, OWNERS)):
+        say(f"For the owner to fill in, in pyproject.toml: {', '.join(missing)}")
+    return 0
+
+
+def setting(key: str) -> str:
+    """A text of pyproject.toml, or nothing; Python 3.10 cannot read TOML."""
+    found = re.search(rf'^{key} = "(.*?)"', (ROOT / "pyproject.toml").read_text("utf-8"), re.MULTILINE)
+    return found[1] if found else ""
+
+
+def changes(tag: str, version: str, known: Callable[[str], str], changelog: str) -> str:
+    """What the changelog says of the version that is about to be published under the tag; known: see `setting`."""
+    if tag != f"v{version}":
+        raise Failure(f"the tag is {tag!r}, but version {version} in pyproject.toml needs the tag 'v{version}'")
+    if missing := list(filterfalse(known, OWNERS)):
+        raise Failure(f"nothing can be published before pyproject.toml has {', '.join(missing)}")
+    _, title, text, *_ = *re.split(r"^## (.+)\n", changelog, flags=re.MULTILINE), "no section", ""
+    if title.split()[0] != version:
+        raise Failure(f"CHANGELOG.md begins with {title!r}, which has to be '{version}'")
+    return text.strip() + "\n"
+
+
+def write_archive(archive: Path) -> list[str]:
+    """What the registry's own tool puts into it: what git tracks, less what .comfyignore leaves out."""
+    files = shipped()
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as made:
+        for file in files:
+            made.write(ROOT / file, file)
+    return files
+
+
+def shipped() -> list[str]:
+    def tracked(*options: str) -> set[str]:
+        done = subprocess.run(["git", "ls-files", "-z", *options], cwd=ROOT, capture_output=True, text=True)
+        if done.returncode:
+            raise Failure(f"git has to say what belongs to the pack, and says {done.stderr.strip()!r}")
+        return set(filter(None, done.stdout.split("\0")))
+
+    if not shutil.which("git"):
+        raise Failure("git has to say what belongs to the pack, and there is no 'git' on the PATH")
+
+    return sorted(tracked() - tracked("--cached", "--ignored", "--exclude-from=.comfyignore"))
 
 
 # ---------------------------------------------------------------------------------------------- set-up
@@ -293,10 +420,14 @@ def install(host: Path) -> None:
 
 def install_missing(packages: list[str]) -> None:
     """Packages that only one command uses, unless .venv has them."""
-    found = "import importlib.util, sys; sys.exit(not all(map(importlib.util.find_spec, sys.argv[1:])))"
-    if call([python(), "-c", found, *packages]):
+    if not has(python(), packages):
         say(f"Installing {' and '.join(packages)}")
         pip("install", *packages, "-c", CONSTRAINTS, doing=f"install {' and '.join(packages)}")
+
+
+def has(python: Path | str, modules: list[str]) -> bool:
+    found = "import importlib.util, sys; sys.exit(not all(map(importlib.util.find_spec, sys.argv[1:])))"
+    return call([python, "-c", found, *modules]) == 0
 
 
 def wish(host: Path) -> str:
@@ -434,6 +565,8 @@ class Server:
         outputs = server.run(workflow)
     """
 
+    packs = {PACK: ROOT}  # the folders that it loads, by the names under which it sees them
+
     def __init__(self, host: Path, python: Path | str, *, port: int | None = None, base: Path | None = None):
         self.host, self.python, self.port = Path(host), python, port or free_port()
         self.address = f"http://127.0.0.1:{self.port}"
@@ -458,7 +591,8 @@ class Server:
         if not is_free(self.port):
             raise Failure(f"port {self.port} is taken: choose another one with --port")
         say(f"Starting ComfyUI {host_version(self.host)} at {self.address}")
-        self.link_pack()
+        for name, folder in self.packs.items():
+            self.place_pack(self.base / "custom_nodes" / name, folder)
         with open(self.log, "wb") as log:
             self.process = subprocess.Popen(
                 [self.python, "-c", LAUNCH, self.host / "main.py", *self.flags()], cwd=self.host,
@@ -470,22 +604,20 @@ class Server:
             if time.monotonic() > deadline:
                 raise Failure(f"ComfyUI did not answer within {patience:.0f} s; {self.tail()}")
             time.sleep(0.1)
-        if re.search(rf"IMPORT FAILED.*{PACK}", self.log.read_text(errors="replace")):
+        if re.search(rf"IMPORT FAILED.*({'|'.join(map(re.escape, self.packs))})", self.log.read_text(errors="replace")):
             raise Failure(f"ComfyUI could not load this pack; {self.tail()}")
 
-    def link_pack(self) -> None:
-        folder = self.base / "custom_nodes"
-        folder.mkdir(parents=True, exist_ok=True)
-        place = folder / PACK
+    def place_pack(self, place: Path, folder: Path) -> None:
+        place.parent.mkdir(parents=True, exist_ok=True)
         if os.path.lexists(place):  # a lasting base, perhaps of another checkout
             place.unlink()
-        link(place)
+        link(place, folder)
 
     def flags(self) -> list[str]:
         """Keep to this machine, this pack and our folder; without the flags that this host does not know."""
         wanted = [["--listen", "127.0.0.1"], ["--port", str(self.port)], ["--base-directory", str(self.base)],
                   ["--database-url", "sqlite:///:memory:"], ["--disable-all-custom-nodes"],
-                  ["--whitelist-custom-nodes", PACK], ["--disable-api-nodes"]]
+                  ["--whitelist-custom-nodes", *self.packs], ["--disable-api-nodes"]]
         if not has_accelerator(self.python):
             wanted.append(["--cpu"])
         known = (self.host / "comfy" / "cli_args.py").read_text()

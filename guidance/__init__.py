@@ -40,6 +40,7 @@ from .skimmed import skimmed_cfg
 from .skip_layers import skip_layers, skip_layers_in_uncond
 from .smc import smc_cfg
 from .streams import stream_cfg
+from .superconditioning import superconditioning
 from .swg import swg
 from .tcfg import tcfg
 from .threshold import dynamic_threshold

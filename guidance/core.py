@@ -66,6 +66,18 @@ class Perturbed(Branch):
 
 
 @dataclass(frozen=True)
+class Unprompted(Branch):
+    """The prediction without the prompt, by a network that makes it in the prompt's own row, along with that for it; but in
+    a row `apart` where it is weakened."""
+
+    apart: bool = False
+
+    @property
+    def rows(self):
+        return int(self.apart)
+
+
+@dataclass(frozen=True)
 class Weak(Branch):
     """The prediction for the prompt by another, weaker model, which the host knows by this key."""
 

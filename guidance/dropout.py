@@ -20,14 +20,19 @@ def drop_condition(cond: Sequence[torch.Tensor], null: Sequence[torch.Tensor], p
     """
     chances = (p,) if isinstance(p, (int, float)) else tuple(p)
     joint = isinstance(p, (int, float))
-    if not all(0 <= chance <= 1 for chance in chances):
-        raise ValueError(f"Dropout probabilities must lie in 0..1, got {p}.")
     if len(null) != len(cond) or not (joint or len(chances) == len(cond)):
         raise ValueError(f"{len(cond)} conditions need as many nulls and either one probability or as many.")
     device = generator.device if generator is not None else cond[0].device
-    masks = [torch.rand(len(cond[0]), generator=generator, device=device) < chance for chance in chances]
+    masks = [dropped(len(cond[0]), chance, generator, device) for chance in chances]
     return tuple(torch.where(_rows(mask, value), empty.to(value), value)
                  for mask, value, empty in zip(masks * len(cond) if joint else masks, cond, null))
+
+
+def dropped(samples: int, p: float, generator: torch.Generator | None = None, device=None) -> torch.Tensor:
+    """Which samples lose their condition: a mask (samples,), each drawn on its own with probability p."""
+    if not 0 <= p <= 1:
+        raise ValueError(f"Dropout probabilities must lie in 0..1, got {p}.")
+    return torch.rand(samples, generator=generator, device=device) < p
 
 
 def _rows(mask, value):

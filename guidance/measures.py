@@ -3,31 +3,30 @@
 from math import isfinite
 
 import numpy as np
-import torch
 
 QUANTILE = 0.999  # of cond's values, by their size; what the answer has beyond it is counted
 ROUNDING = 1e-5  # of the answer's length; what is shorter is no part of it
 CFG, OTHERS = "CFG", "other nodes"
 
 
-def taken(cond, direction, before, answer, parts):
-    """What `numbers` is made from, on the device of these: for n vectors their inner products (B, n, n) and their sums
-    (n, B), and how many values of the answer are beyond cond's quantile (B). Few calls, as each takes its time.
+def taken(vectors):
+    """What `numbers` is made from, of each of E evaluations, on the device of these: for n vectors their inner products
+    (E, B, n, n) and their sums (E, n, B), and how many values of the answer are beyond cond's quantile (E, B).
 
-    cond, direction, before (the direction one evaluation earlier), answer, and each of the parts: fp32 (B, ...).
+    vectors: cond, answer, direction, the direction one evaluation earlier, and each of the parts: fp32 (E, n, B, ...).
     """
-    vectors = torch.stack([cond, answer, direction, before, *parts]).flatten(2)
-    sizes, rank = vectors[:2].abs(), vectors.shape[2] - max(round((1 - QUANTILE) * vectors.shape[2]), 1) + 1
-    beyond = sizes[1] > sizes[0].kthvalue(rank, 1, keepdim=True).values
-    by_sample = vectors.transpose(0, 1)
-    return by_sample @ by_sample.mT, vectors.sum(2), beyond.sum(1)
+    vectors = vectors.flatten(3)
+    sizes, rank = vectors[:, :2].abs(), vectors.shape[3] - max(round((1 - QUANTILE) * vectors.shape[3]), 1) + 1
+    beyond = sizes[:, 1] > sizes[:, 0].kthvalue(rank, 2, keepdim=True).values
+    by_sample = vectors.transpose(1, 2)
+    return by_sample @ by_sample.mT, vectors.sum(3), beyond.sum(2)
 
 
 def numbers(products, sums, beyond, size, scale, names, guided=True, follows=True):
     """Numbers by name, each the mean over the batch; None for one that is not known, or not finite.
 
-    products, sums, beyond: what `taken` gave, as arrays. size: how many values a sample has. scale: of guidance. names:
-    of the parts. guided: whether the direction is known. follows: whether the one before is.
+    products, sums, beyond: what `taken` gave of one evaluation, as arrays. size: how many values a sample has. scale: of
+    guidance. names: of the parts. guided: whether the direction is known. follows: whether the one before is.
     """
     squares, means = np.diagonal(products, axis1=1, axis2=2), sums.T / size
     with np.errstate(all="ignore"):

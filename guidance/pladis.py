@@ -41,7 +41,8 @@ def by_size(logits):
 
 def last(thresholds, holds):
     """The threshold of the largest set of keys for which it holds, as it then does for all that are smaller."""
-    return thresholds.gather(-1, holds.sum(-1, keepdim=True) - 1)
+    # It holds for the largest key alone, except where logits are NaN: a place that is not there ends a GPU's whole process.
+    return thresholds.gather(-1, holds.sum(-1, keepdim=True).clamp_min(1) - 1)
 
 
 FUNCTIONS = {"entmax 1.5": entmax15, "sparsemax": sparsemax}

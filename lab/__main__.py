@@ -37,6 +37,16 @@ def judge(args):
     train()
 
 
+def noisy_judge(args):
+    from pack.lab.train_noisy_judge import train
+    train()
+
+
+def classifier(args):
+    from pack.lab.classifier import report
+    report(args.n)
+
+
 def sweep(args):
     from pack.lab.sweep import report
     report(scales=args.scales, n=args.n, steps=args.steps, prediction=args.prediction, nodes=args.node)
@@ -45,6 +55,16 @@ def sweep(args):
 def negatives(args):
     from pack.lab.negatives import report
     report(n=args.n)
+
+
+def dropout(args):
+    from pack.lab.dropout import report
+    report(args.steps, args.n)
+
+
+def edit(args):
+    from pack.lab.edit import report
+    report(args.n, args.steps, args.cfg)
 
 
 def order(args):
@@ -60,6 +80,11 @@ def mixture(args):
 def pareto(args):
     from pack.lab.pareto.run import report
     report(args)
+
+
+def hard(args):
+    from pack.lab.hard.run import run
+    run(args)
 
 
 def bench(args):
@@ -87,9 +112,20 @@ def workflows(args):
     write()
 
 
-def pictures(args):
-    from pack.lab.pictures import make
+def screens(args):
+    from pack.lab.screens import make
     make()
+
+
+def strips(args):
+    from pack.lab import figures, strips
+    strips.write(args.nodes)
+    figures.write(args.nodes)
+
+
+def brand(args):
+    from pack.lab.brand import write
+    write()
 
 
 def schema(args):
@@ -112,6 +148,11 @@ def main():
     command.set_defaults(run=train)
     command = commands.add_parser("judge", help="train the judge that the sweep measures with")
     command.set_defaults(run=judge)
+    command = commands.add_parser("noisy_judge", help="train the classifier that knows noise")
+    command.set_defaults(run=noisy_judge)
+    command = commands.add_parser("classifier", help="measure guidance by a classifier of noisy pictures against CFG")
+    command.add_argument("--n", type=int, default=128, help="images per setting")
+    command.set_defaults(run=classifier)
     command = commands.add_parser("sweep", help="measure samples at several guidance scales")
     command.add_argument("--scales", type=float, nargs="+", default=[1, 1.5, 2, 3, 4, 6, 8, 12, 16])
     command.add_argument("--n", type=int, default=512, help="images per scale")
@@ -122,6 +163,15 @@ def main():
     command = commands.add_parser("negatives", help="measure what a negative does at cfg 1")
     command.add_argument("--n", type=int, default=512, help="images per setting")
     command.set_defaults(run=negatives)
+    command = commands.add_parser("dropout", help="measure what losing captions in training does to a LoRA")
+    command.add_argument("--steps", type=int, default=150, help="of four pictures each")
+    command.add_argument("--n", type=int, default=128, help="images per scale")
+    command.set_defaults(run=dropout)
+    command = commands.add_parser("edit", help="measure null-text inversion and edits by the prompt")
+    command.add_argument("--n", type=int, default=24, help="pictures")
+    command.add_argument("--steps", type=int, default=16)
+    command.add_argument("--cfg", type=float, default=3.0)
+    command.set_defaults(run=edit)
     command = commands.add_parser("order", help="measure which nodes may be swapped")
     command.set_defaults(run=order)
     command = commands.add_parser("mixture", help="hold what is claimed of strategies against an exact model")
@@ -146,6 +196,16 @@ def main():
     command.add_argument("--real", metavar="FOLDER", help="real images, for the Frechet distance of your own workflow")
     command.add_argument("--out", type=Path, default=ROOT / "output" / "pareto")
     command.set_defaults(run=pareto)
+    command = commands.add_parser("hard", help="try to bring down a server with the pack")
+    command.add_argument("what", choices=["fuzz", "soak", "interrupt", "restart", "clients", "memory"],
+                         help="prompts, right and wrong; right ones, with a look at memory; a run that is interrupted at each "
+                         "step; a server that is killed; eight clients at once; too little memory")
+    command.add_argument("--count", type=int, default=500, help="prompts (default: 500)")
+    command.add_argument("--seed", type=int, default=0, help="of the prompts that are drawn")
+    command.add_argument("--first", type=int, default=0, help="the number of the first prompt, to see one of them again")
+    command.add_argument("--server", metavar="URL", help="a ComfyUI that has this pack, for fuzz")
+    command.add_argument("--out", type=Path, default=ROOT / "output" / "hard", help="where prompts with a finding are kept")
+    command.set_defaults(run=hard)
     command = commands.add_parser("bench", help="time the strategies' maths, and measure its memory")
     command.add_argument("--repeats", type=int, default=25)
     command.set_defaults(run=bench)
@@ -156,8 +216,13 @@ def main():
     command.set_defaults(run=strength)
     command = commands.add_parser("workflows", help="write the example workflows from the menu")
     command.set_defaults(run=workflows)
-    command = commands.add_parser("pictures", help="take the pictures of the readme and of the template browser")
-    command.set_defaults(run=pictures)
+    command = commands.add_parser("screens", help="take the pictures of the readme and of the template browser")
+    command.set_defaults(run=screens)
+    command = commands.add_parser("strips", help="draw the pictures of the help pages")
+    command.add_argument("nodes", nargs="*", help="only theirs, by their ids (default: all)")
+    command.set_defaults(run=strips)
+    command = commands.add_parser("brand", help="draw the registry's icon and banner")
+    command.set_defaults(run=brand)
     command = commands.add_parser("schema", help="write down what every node takes and gives")
     command.set_defaults(run=schema)
     command = commands.add_parser("preset", help="print what is published for a model family, as nodes in API format")

@@ -2,12 +2,14 @@
 
 What the samplers share comes on rails: above each row of strategies what these take, below it what samplers take.
 """
+from comfy_extras.nodes_custom_sampler import BasicScheduler, CFGGuider, KSamplerSelect, SamplerCustomAdvanced
 from comfy_extras.nodes_model_downscale import PatchModelAddDownscale
 from comfy_extras.nodes_toolkit import CreateList
 
 from .canvas import BEFORE, GAP, HEAD, begun, lower_right, sampler, side_by_side
 
-EXTRAS = {"PatchModelAddDownscale": PatchModelAddDownscale, "CreateList": CreateList}  # of the host's, by their ids
+EXTRAS = {kind.__name__: kind for kind in (  # of the host's, by their ids
+    PatchModelAddDownscale, CreateList, BasicScheduler, CFGGuider, KSamplerSelect, SamplerCustomAdvanced)}
 UNWANTED = "Unwanted"  # the title of the prompt that negatives take
 ABOVE, BELOW = ("model", "clip", UNWANTED), ("positive", "negative", "latent_image")
 MOST, FOLDED = 5, 6  # columns in a row, and of those that are folded

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..nodes import STRATEGIES
-from . import lessons, sheets
+from . import inversion, lessons, sheets
 from .abreast import EXTRAS, MOST, abreast
 from .canvas import PROMPT
 from .demo import COLUMNS, Column, classes, unwanted
@@ -118,7 +118,7 @@ def strategies(known):
 def files():
     """{file name: text} of all example workflows."""
     known = {**classes(), **EXTRAS}
-    return {**lessons.files(known), **dict(strategies(known)), **sheets.files(known)}
+    return {**lessons.files(known), **dict(strategies(known)), **inversion.files(known), **sheets.files(known)}
 
 
 def write():

@@ -15,7 +15,7 @@ class Refused(Exception):
 
 
 def run(arguments, say=print):
-    parser = argparse.ArgumentParser(prog="dev.py migrate", description=__doc__)
+    parser = argparse.ArgumentParser(prog="migrate", description=__doc__)
     parser.add_argument("workflow", type=Path, help="saved by the page, or exported for the API")
     parser.add_argument("--out", type=Path, help="where to (default: workflow.guidance.json beside it)")
     options = parser.parse_args(arguments)

@@ -23,10 +23,11 @@ from .direction import (
 from .elsewhere import SWG, TSG, RectCFGPlusPlus
 from .fewer_rows import Adaptive, Alternate, Budget, Compress
 from .grid import Grid
-from .likeness import LikenessNode
+from .likeness import LikenessNode, TextLikenessNode
 from .model_preset import ModelPreset
 from .negative_texts import NegativeTexts
-from .other_models import Autoguidance, Classifier
+from .null_text import NullText
+from .other_models import Autoguidance, Classifier, SinglePass
 from .perturbed import ERG, PAG, S2, SEG, SLG, TPG
 from .plan import Plan
 from .probe import ProbeNode, ProbePlot
@@ -35,6 +36,7 @@ from .replacements import register
 from .scale import CFG, FBG, BetaCFG, CFGPlusPlus, Distilled, StreamCFG
 from .schedules import Drawn, Math, Preset, Preview
 from .sweep import CostNode, Sweep
+from .training import TrainingDropout
 from .values import Values
 
 STRATEGIES = [
@@ -47,7 +49,8 @@ STRATEGIES = [
 ]
 NODES = [
     *STRATEGIES, Drawn, Preset, Math, Preview, Plan, ProbeNode, ProbePlot,
-    ModelPreset, NegativeTexts, DemoModel, DemoClassifier, LikenessNode, Values, Sweep, CostNode, Grid,
+    SinglePass, ModelPreset, NegativeTexts, DemoModel, DemoClassifier, LikenessNode, Values, Sweep, CostNode, Grid,
+    TrainingDropout, NullText, TextLikenessNode,
 ]
 
 

@@ -9,7 +9,7 @@ from .. import guidance
 from ..guidance.pladis import FUNCTIONS
 from .bridge.attention import install
 from .bridge.joined import ITS_OWN, form_of
-from .inputs import number, window
+from .inputs import MODEL, check, number, window
 from .prompts import as_negative
 from .strategy import Strategy
 from .words import encoded, taken_apart, words_alone
@@ -154,8 +154,8 @@ class TextEncode(Joining):
     def execute(cls, model, clip, text, **knobs):
         if clip is None:
             raise ValueError(f"{cls.node_id}: clip is missing; the checkpoint may have no text encoder.")
-        knobs = cls.check({"text": text, **knobs})
-        kept, away = taken_apart(knobs.pop("text"))
+        model, knobs = check(MODEL, model), cls.check({"clip": clip, "text": text, **knobs})
+        clip, (kept, away) = knobs.pop("clip"), taken_apart(knobs.pop("text"))
         pushed = {new_key(): (words, weight) for part, weight in away.items() if (words := words_alone(clip, part))}
         prompt = encoded(clip, kept)
         if not pushed:

@@ -18,6 +18,8 @@ TYPED = 100 * LONG  # of all labels in one text
 
 
 class Grid(io.ComfyNode):
+    images = io.Image.Input("images", tooltip="A list, or one batch with a label for each picture. A batch with one label is "
+                            "shown together.")
     columns = io.Int.Input("columns", default=0, min=0, max=100, display_name="columns (0: automatic)",
                            tooltip="Pictures in a row. 0: the values of the first axis, or what suits their number.")
 
@@ -31,8 +33,7 @@ class Grid(io.ComfyNode):
                         "values of two knobs. Small pictures are enlarged.",
             search_aliases=["grid", "xy plot", "image grid", "compare images", "montage", "labels"],
             inputs=[
-                io.Image.Input("images", tooltip="A list, or one batch with a label for each picture. A batch with one label "
-                               "is shown together."),
+                cls.images,
                 io.String.Input("labels", default="", tooltip="A text for each picture: linked, or typed and separated by "
                                 "commas. Empty: none."),
                 cls.columns,
@@ -46,7 +47,7 @@ class Grid(io.ComfyNode):
 
     @classmethod
     def execute(cls, images, labels, columns, notes=None):
-        columns, pictures = check(cls.columns, columns[0]), [pixels(image) for image in images]
+        columns, pictures = check(cls.columns, columns[0]), [pixels(check(cls.images, image)) for image in images]
         if not all(pictures):
             raise ValueError("GuidanceGrid: images has a batch without pictures.")
         labels, notes = typed(texts("labels", labels), pictures), texts("notes", notes or [])

@@ -1,9 +1,12 @@
 """What nodes accept: knobs that take a number or a schedule, checked in one sentence before sampling starts."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import inf, isfinite
 from numbers import Real
+from typing import Any
 
+import torch
+from comfy.model_patcher import ModelPatcher
 from comfy_api.latest import io
 
 from ..guidance.schedule import Schedule, ScheduleError, parse, per_step
@@ -13,6 +16,20 @@ ClassifierType = io.Custom("GUIDANCE_CLASSIFIER")
 ProbeType = io.Custom("GUIDANCE_PROBE")
 CurveType = io.Custom("CURVE")  # ComfyUI's own curves, from 0.18 on
 SCHEDULE_TYPES = [ScheduleType, CurveType]
+# What comes by a link. In its place a program may have written a value, which the host hands on as it is.
+LINKS: dict[str, Callable[[Any], bool]] = {
+    "MODEL": lambda value: isinstance(value, ModelPatcher),
+    "CLIP": lambda value: hasattr(value, "tokenize"),
+    "CLIP_VISION": lambda value: hasattr(value, "encode_image"),
+    "VAE": lambda value: hasattr(value, "decode"),
+    "CONDITIONING": lambda value: isinstance(value, list) and all(
+        isinstance(entry, (list, tuple)) and len(entry) == 2 and isinstance(entry[1], dict) for entry in value),
+    "LATENT": lambda value: isinstance(value, dict) and hasattr(value.get("samples"), "shape"),
+    "IMAGE": lambda value: isinstance(value, torch.Tensor),
+    "SAMPLER": lambda value: hasattr(value, "sample"),
+    "GUIDANCE_CLASSIFIER": callable,
+}
+MODEL = io.Model.Input("model")
 LONGEST = 60  # characters of a wrong value that a sentence quotes
 MENU = 300  # and of the choices that there are
 
@@ -83,6 +100,8 @@ def check(input, value):
         return in_range(input, widget, as_number(input, value, schedulable))
     elif schedulable:
         return as_number(input, value, schedulable)
+    elif not LINKS.get(input.get_io_type(), lambda value: True)(value):
+        raise wrong(input, value, f"linked to a {input.get_io_type()}")
     return value
 
 

@@ -7,7 +7,7 @@ from .attention import NAG
 from .direction import APG, FDG, MamboG
 from .elsewhere import RectCFGPlusPlus
 from .families import PUBLISHED, STYLES, candidates, families
-from .inputs import checked
+from .inputs import MODEL, check, checked
 from .perturbed import S2, SLG
 from .scale import CFG, CFGPlusPlus, Distilled, StreamCFG
 
@@ -40,13 +40,14 @@ class ModelPreset(io.ComfyNode):
                         "nothing of its own: the nodes are those of the menu.",
             search_aliases=["preset", "model preset", "recommended settings", "best cfg", "which cfg", "sampler settings",
                             "defaults for model", "auto guidance settings"],
-            inputs=[io.Model.Input("model"), *cls.inputs, *cls.links],
+            inputs=[MODEL, *cls.inputs, *cls.links],
             outputs=[io.Model.Output(), io.String.Output(display_name="settings")],
             is_output_node=True,
         )
 
     @classmethod
     def execute(cls, model, negative=None, **knobs):
+        model, negative = check(MODEL, model), check(cls.links[0], negative)
         variant, style = checked(cls.inputs, knobs).values()
         config = getattr(model.model, "model_config", None)
         family, shown = chosen(variant, config), []

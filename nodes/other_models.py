@@ -6,6 +6,7 @@ from uuid import uuid4
 from comfy_api.latest import io
 
 from .. import guidance
+from .bridge import halves
 from .bridge.weak_model import as_weak_model
 from .inputs import ClassifierType, number
 from .strategy import Strategy
@@ -35,6 +36,29 @@ class Autoguidance(Strategy):
         return model, partial(guidance.autoguidance, key, share), {key: as_weak_model(weak_model, model, cls.node_id)}
 
 
+class SinglePass(Strategy):
+    node_id = "GuidanceSinglePass"
+    category = "guidance/more"
+    title = "Single-pass guidance"
+    about = (
+        "For models that were trained to make two predictions at once, with the prompt and without it, in twice the "
+        "channels. Guides from one to the other: full guidance for 1 row a step, half the cost of CFG. The sampler's cfg "
+        "is the strength; a plain negative prompt has no effect, weighted and perp-neg ones have. Such a model does not run "
+        "without this node, at cfg 1 either."
+    )
+    aliases = ["superconditioning", "single pass cfg", "one pass guidance", "double channels", "2x output channels"]
+    inputs: list[io.Input] = []
+
+    @classmethod
+    def prepare(cls, model):
+        reason = halves.refusal(model)
+        if reason is not None:
+            raise ValueError(f"{cls.node_id}: {reason}")
+        model = model.clone()
+        halves.install(model)
+        return model, guidance.superconditioning, {}
+
+
 class Classifier(Strategy):
     node_id = "GuidanceClassifier"
     category = "guidance/more"
@@ -56,7 +80,12 @@ class Classifier(Strategy):
     ]
 
     @classmethod
-    def prepare(cls, model, classifier, **knobs):
+    def prepare(cls, model, classifier, where, **knobs):
+        knows = getattr(classifier, "where", where)
+        if where != knows:
+            raise ValueError(f"{cls.node_id}: where is {where!r}; for this classifier it has to be {knows!r}, which is what it "
+                             "was trained on.")
+        classifier = classifier.for_model(model) if hasattr(classifier, "for_model") else classifier
         channels, seen = model.get_model_object("latent_format").latent_channels, getattr(classifier, "channels", None)
         if seen not in (None, channels):
             raise ValueError(f"{cls.node_id}: this classifier knows latents of {seen} channels, and this model's have "
@@ -65,7 +94,7 @@ class Classifier(Strategy):
         if models:  # the host loads them with this model and keeps them through the run
             model = model.clone()
             model.set_additional_models(f"guidance_classifier_{uuid4().hex}", models)
-        return model, partial(guidance.classifier, classifier, **knobs), {}
+        return model, partial(guidance.classifier, classifier, where=where, **knobs), {}
 
     @classmethod
     def acts_at_1(cls, model, knobs):

@@ -5,7 +5,7 @@ import torch
 from comfy_api.latest import io, ui
 
 from .bridge.plan import Plan as Foreseen
-from .inputs import checked
+from .inputs import MODEL, check, checked
 
 MOST_STEPS = 1000
 
@@ -39,13 +39,14 @@ class Plan(io.ComfyNode):
                         "on the MODEL wire, and give it the sampler's settings.",
             search_aliases=["rows", "cost", "plan", "dry run", "explain", "what will happen", "how many steps", "preview chain",
                             "which nodes are idle", "debug guidance"],
-            inputs=[io.Model.Input("model"), *cls.inputs, *cls.links],
+            inputs=[MODEL, *cls.inputs, *cls.links],
             outputs=[io.Model.Output(), io.String.Output(display_name="plan")],
             is_output_node=True,
         )
 
     @classmethod
     def execute(cls, model, sigmas=None, sampler=None, **knobs):
+        model, sampler = check(MODEL, model), check(cls.links[1], sampler)
         steps, cfg, sampler_name, scheduler, denoise, negative = checked(cls.inputs, knobs).values()
         if sigmas is None:
             device = torch.device("cpu")

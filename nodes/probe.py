@@ -10,7 +10,7 @@ from ..guidance.core import Step
 from .bridge.hooks import attach
 from .bridge.record import Probe
 from .curves import curves
-from .inputs import ProbeType
+from .inputs import MODEL, ProbeType, check
 
 
 class ProbeNode(io.ComfyNode):
@@ -24,7 +24,7 @@ class ProbeNode(io.ComfyNode):
                         "much of the answer comes from CFG and from each node before the probe. It changes no picture and "
                         "costs no row.",
             search_aliases=["guidance strength", "measure guidance", "analyse", "analyze", "debug cfg", "inspect"],
-            inputs=[io.Model.Input("model")],
+            inputs=[MODEL],
             outputs=[io.Model.Output(), ProbeType.Output(display_name="probe")],
             hidden=[io.Hidden.unique_id],
         )
@@ -33,7 +33,7 @@ class ProbeNode(io.ComfyNode):
     def execute(cls, model):
         probe = Probe()
         node_id = getattr(cls.hidden, "unique_id", None)
-        return io.NodeOutput(attach(model, "Guidance probe", Step, node_id=node_id, probe=probe), probe)
+        return io.NodeOutput(attach(check(MODEL, model), "Guidance probe", Step, node_id=node_id, probe=probe), probe)
 
 
 class ProbePlot(io.ComfyNode):

@@ -11,23 +11,23 @@ from comfy_api.latest import io, ui
 from ..guidance.core import Timeline
 from ..guidance.presets import PRESETS
 from ..guidance.presets import preset as ready_made
-from ..guidance.schedule import Schedule, ScheduleError, parse
+from ..guidance.schedule import Schedule, parse
 from ..guidance.schedule_math import POINTWISE, combine, concatenate, reverse, shift
 from .bridge.noise_levels import percent_of
-from .inputs import ScheduleType, checked, number, used_when
+from .checked import Checked
+from .inputs import MODEL, ScheduleType, number, used_when
 from .plot import plot
 
 LOW, HIGH = -1000.0, 1000.0
 
 
-class ScheduleNode(io.ComfyNode):
+class ScheduleNode(Checked):
     """A node that makes a schedule, and its text for whoever wants to keep it."""
 
     node_id: str
     title: str
     about: str
     aliases: list[str]
-    inputs: list[io.Input]
 
     @classmethod
     def define_schema(cls):
@@ -44,7 +44,7 @@ class ScheduleNode(io.ComfyNode):
 
     @classmethod
     def execute(cls, **knobs):
-        made = cls.make(**checked(cls.inputs, knobs))
+        made = cls.make(**cls.check(knobs))
         return io.NodeOutput(replace(made, source=getattr(cls.hidden, "unique_id", None)), str(made))
 
     @classmethod
@@ -70,8 +70,8 @@ class Drawn(ScheduleNode):
     def validate_inputs(cls, schedule=None):
         try:
             if schedule is not None:
-                parse(schedule)
-        except ScheduleError as error:
+                parse(cls.check({"schedule": schedule})["schedule"])
+        except ValueError as error:
             return str(error)
         return True
 
@@ -154,10 +154,10 @@ class Math(ScheduleNode):
         return combine(operation, a, b)
 
 
-class Preview(io.ComfyNode):
+class Preview(Checked):
     inputs = [
         number("schedule", 7.5, LOW, HIGH, "A schedule, or what stands for one."),
-        io.Model.Input("model"),
+        MODEL,
         io.Combo.Input("scheduler", options=comfy.samplers.SCHEDULER_NAMES, tooltip="The KSampler's."),
         io.Int.Input("steps", default=20, min=1, max=1000, tooltip="The KSampler's."),
         io.Float.Input("denoise", default=1.0, min=0.01, max=1.0, step=0.01, tooltip="The KSampler's."),
@@ -181,8 +181,8 @@ class Preview(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, model, **knobs):
-        schedule, scheduler, steps, denoise, off = checked(cls.inputs, knobs).values()
+    def execute(cls, **knobs):
+        schedule, model, scheduler, steps, denoise, off = cls.check(knobs).values()
         schedule = _schedule(schedule)
         timeline = timeline_of(model, scheduler, steps, denoise)
         moments = timeline.moments(off)

@@ -2,17 +2,17 @@
 
 from collections.abc import Callable
 from functools import partial
-from inspect import Parameter, Signature
 
 from comfy_api.latest import io
 
 from ..guidance.interval import Window
 from ..guidance.schedule import Schedule
 from .bridge.hooks import attach
-from .inputs import checked
+from .checked import Checked
+from .inputs import MODEL, check
 
 
-class Strategy(io.ComfyNode):
+class Strategy(Checked):
     """A node with a MODEL in and out that puts one more strategy on the wire."""
 
     node_id: str
@@ -27,25 +27,6 @@ class Strategy(io.ComfyNode):
     joins = False  # whether rows read their text otherwise, or other prompts too
     saves = False  # whether the node is there to leave out the negative
 
-    def __init_subclass__(cls, **kwargs):
-        """Have the host call `validate_inputs` with the knobs that may be schedules, and only with those: whatever
-        a node names there, the host stops checking itself."""
-        super().__init_subclass__(**kwargs)
-        own = vars(cls)
-        schedulable = [input.id for input in own.get("inputs", []) if isinstance(input, io.MultiType.Input)]
-        if schedulable and "validate_inputs" not in own:  # the host makes locked copies of node classes
-            def validate_inputs(cls, **knobs):
-                try:
-                    cls.check({name: value for name, value in knobs.items() if value is not None})  # None: a link
-                except ValueError as error:
-                    return str(error)
-                return True
-
-            names = ["cls", *schedulable]
-            parameters = [Parameter(name, Parameter.POSITIONAL_OR_KEYWORD) for name in names]
-            validate_inputs.__signature__ = Signature(parameters)  # type: ignore[attr-defined]  # unknown to typeshed
-            cls.validate_inputs = classmethod(validate_inputs)
-
     @classmethod
     def define_schema(cls):
         return io.Schema(
@@ -54,14 +35,14 @@ class Strategy(io.ComfyNode):
             category=cls.category,
             description=cls.about,
             search_aliases=cls.aliases,
-            inputs=[io.Model.Input("model"), *cls.inputs],
+            inputs=[MODEL, *cls.inputs],
             outputs=cls.outputs,
             hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
     def execute(cls, model, **knobs):
-        return io.NodeOutput(cls.patched(model, cls.check(knobs)))
+        return io.NodeOutput(cls.patched(check(MODEL, model), cls.check(knobs)))
 
     @classmethod
     def patched(cls, model, knobs):
@@ -74,11 +55,6 @@ class Strategy(io.ComfyNode):
         return attach(patched, cls.title, recipe, brought, node_id=node_id, schedules=schedules,
                       acts_at_1=cls.acts_at_1(model, knobs), saves=cls.saves, joins=cls.joins, window=knobs.get("window"),
                       rehearsal=cls.rehearsal(knobs), rows=cls.most_rows(knobs))
-
-    @classmethod
-    def check(cls, knobs):
-        """The given knobs, each within what its input allows. Raises ValueError with one sentence."""
-        return checked(cls.inputs, knobs)
 
     @classmethod
     def prepare(cls, model, **knobs):

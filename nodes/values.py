@@ -122,7 +122,7 @@ class Values(io.ComfyNode):
     @classmethod
     def validate_inputs(cls, first=None, second=None):
         try:
-            cells("0" if first is None else first, second=second or "")  # None: a link
+            cells(**checked(cls.inputs, {"first": "0" if first is None else first, "second": second or ""}))  # None: a link
         except ValueError as error:
             return str(error)
         return True

@@ -47,6 +47,15 @@ def same_randomness():
 
 
 @pytest.fixture(scope="session")
+def server():
+    """A ComfyUI with this pack, and with the nodes of the hard tests: one for all tests of the group "server"."""
+    from pack.lab.hard.host import Host
+
+    with Host() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
 def demo():
     """The bundled model, and what tests ask of it."""
     import torch

@@ -13,11 +13,13 @@ import comfy.sd
 import comfy.sd1_clip
 import comfy.supported_models_base
 import torch
+from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 from comfy.model_base import ModelType
 from comfy.patcher_extension import WrappersMP
 from comfy_extras.nodes_custom_sampler import Guider_Basic, Guider_DualCFG
 from comfy_extras.nodes_perpneg import Guider_PerpNeg
 from pack.nodes import Guidance
+from pack.nodes.bridge.joined import FORMS
 from pack.tests.architectures import FLUX, patcher
 
 # Every node of the pack by its id, which never changes; where its class stands may.
@@ -84,6 +86,29 @@ def one_level(kind="eps", seed=0):
 @cache
 def timely(kind="eps", seed=0):
     return tiny_model(kind, seed, TimelyUNet)
+
+
+class TwoInOne(UNetModel):
+    """A network that asks itself again without the prompt: in its one forward it makes both of CFG's predictions."""
+
+    def __init__(self, **config):
+        super().__init__(**config)
+        self.out_channels *= 2
+
+    def forward(self, x, timesteps=None, context=None, *args, **kwargs):
+        without = NEGATIVE[0][0].expand(len(x), -1, -1)
+        ask = super().forward
+        return torch.cat([ask(x, timesteps, asked, *args, **kwargs) for asked in (context, without)], dim=1)
+
+
+FORMS[f"{__name__}.TwoInOne"] = FORMS["modules.diffusionmodules.openaimodel.UNetModel"]  # attention reads its text alike
+
+
+def two_in_one(kind="eps", seed=0, family=OneLevelUNet):
+    """The model of one_level, with the channels of both predictions."""
+    model = comfy.model_base.BaseModel(family(dict(family.unet_config)), TYPES[kind], CPU, TwoInOne)
+    random_weights(model.diffusion_model, seed)
+    return comfy.model_patcher.ModelPatcher(model, CPU, CPU)
 
 
 def prompt(seed, tokens=6, **values):

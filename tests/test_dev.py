@@ -3,6 +3,7 @@
 import importlib.util
 import io
 import os
+import re
 import subprocess
 import sys
 import tarfile
@@ -134,6 +135,41 @@ def test_what_one_experiment_takes_is_installed_for_it_alone_and_once(monkeypatc
     assert not runs
     dev.install_missing(["torch", "no_such_package"])
     assert runs == [("install", "torch", "no_such_package", "-c", dev.CONSTRAINTS)]
+
+
+RESULTS = """<?xml version="1.0"?><testsuites name="pytest tests"><testsuite name="pytest" errors="1" failures="2" skipped="3"
+tests="16" time="4.56"></testsuite></testsuites>"""
+
+
+def test_results_are_counted_and_a_run_without_any_has_none(tmp_path):
+    (tmp_path / "results.xml").write_text(RESULTS)
+    assert dev.counted(tmp_path / "results.xml") == (10, 3, 3, 5)
+    assert dev.counted(tmp_path / "none.xml") == (0, 0, 0, 0)
+
+
+def test_every_pinned_host_is_tested_and_one_that_fails_fails_all(monkeypatch, capsys):
+    monkeypatch.setattr(dev, "set_up", Path)
+    asked = []
+
+    def run_pytest(host, arguments):
+        asked.append((str(host), arguments[0]))
+        (results,) = (argument for argument in arguments if argument.startswith("--junitxml="))
+        Path(results.partition("=")[2]).write_text(RESULTS)
+        return int(str(host) == "0.18.2")
+
+    monkeypatch.setattr(dev, "run_pytest", run_pytest)
+    assert dev.test_all(["tests/test_x.py"]) == 1
+    assert asked == [(version, "tests/test_x.py") for version in dev.PINNED]
+    said = capsys.readouterr().out
+    assert "| 0.30.0 | 10 | 3 | 3 | 5 |\n" in said and "| 0.18.2 | 10 | 3 | 3 | 5 | pytest ended with 1\n" in said
+
+
+def test_what_is_pure_asks_for_no_host():
+    files = [file for names in dev.PURE for file in dev.ROOT.glob(f"tests/{names}")]
+    assert len(files) >= len(dev.PURE)
+    for file in files:
+        host = re.search(r"^\s*(?:from|import) (?:comfy|nodes|pack\.nodes|pack\.tests\.host)", file.read_text("utf-8"), re.MULTILINE)
+        assert not host, f"{file.name}: {host}"
 
 
 def test_a_taken_port_is_named(tmp_path):

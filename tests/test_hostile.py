@@ -14,7 +14,7 @@ from comfy_api.latest import io
 from comfy_extras.nodes_hypertile import HyperTile
 from comfy_extras.nodes_tomesd import TomePatchModel
 from pack.guidance.schedule import Schedule, parse
-from pack.tests.host import NODES, home, made, one_level
+from pack.tests.host import GIVEN, NODES, home, made, one_level
 from pack.tests.host import short as sample
 from safetensors.torch import save_file
 
@@ -204,6 +204,48 @@ def test_so_it_is_in_the_nodes_that_make_no_strategy(id, wrong, model):
         with pytest.raises(ValueError) as error:
             NODES[id].execute(**{**defaults, given.id: WRONG[wrong]})
         assert_one_sentence(error.value, given.id)
+
+
+LINKED = ("MODEL", "CLIP", "CLIP_VISION", "VAE", "CONDITIONING", "IMAGE", "SAMPLER", "GUIDANCE_CLASSIFIER")
+TYPED = ["x", 1.5, True, {"a": 1}, [1, 2]]  # a program's, in place of a link
+RAW = {"GuidanceSweep", "GuidanceCost"}  # take no picture themselves
+
+
+@pytest.mark.parametrize("id", sorted(NODES.keys() - RAW))
+def test_what_is_typed_where_a_link_belongs_is_refused_by_name(id, model):
+    """`'str' object has no attribute 'clone'` and the like before; the host hands on what it gets."""
+    inputs = NODES[id].GET_SCHEMA().inputs
+    given = {"model": home(id, model), **GIVEN.get(id, {}), "vae": SimpleNamespace(decode=None, latent_dim=2),
+             "clip_vision": SimpleNamespace(encode_image=None), "image": torch.zeros(1, 8, 8, 3), "labels": [""], "columns": [0]}
+    for input in inputs:
+        widget = getattr(input, "input_override", None) or input
+        if input.id not in given and is_knob(input):
+            options = getattr(widget, "options", None)
+            given[input.id] = widget.default if widget.default is not None else options and options[0]
+    given = {input.id: given[input.id] for input in inputs if input.id in given}
+    for link in [input for input in inputs if input.get_io_type() in LINKED]:
+        for typed in TYPED:
+            with pytest.raises(ValueError) as error:
+                NODES[id].execute(**{**given, link.id: [typed] if id == "GuidanceGrid" else typed})
+            assert_one_sentence(error.value, link.id, link.get_io_type())
+
+
+@pytest.mark.parametrize("id, knobs, wrong", [
+    ("GuidanceScheduleMath", {"a": "0:7, 1:1", "b": 2.0}, {"a": "0:7, x:1"}),  # the host compared a text with a number before
+    ("GuidanceSchedulePreview", {"schedule": "0:7, 1:1"}, {"schedule": "0:7, 1:1e9"}),  # so it did here
+    ("GuidanceSchedule", {"schedule": "0:7, 1:1"}, {"schedule": [1, 2]}),  # Python's own words before
+    ("GuidanceValues", {"first": "1, 2", "second": ""}, {"second": ["a"]}),  # and here
+])
+def test_what_is_typed_is_refused_before_anything_runs(id, knobs, wrong):
+    assert NODES[id].validate_inputs(**knobs) is True
+    assert_one_sentence(NODES[id].validate_inputs(**{**knobs, **wrong}), *wrong)
+
+
+def test_an_unknown_word_of_a_megabyte_is_quoted_in_part(demo):
+    """The whole megabyte before."""
+    with pytest.raises(ValueError) as error:
+        demo.encode("a big " + "x" * 2**20)
+    assert_one_sentence(error.value, "'xxxxx", "circle")
 
 
 # ------------------------------------------------------------------------------------------------ files

@@ -58,6 +58,15 @@ def test_what_weights_are_like(function):
     assert weights(torch.full((1, 5), -3e38)).isfinite().all()
 
 
+@every_function
+def test_logits_that_are_no_numbers_make_no_weights_and_leave_the_others_alone(function):
+    """`index -1 is out of bounds` before, which on a GPU ends the process."""
+    logits = torch.randn(3, 5, generator=torch.Generator().manual_seed(0))
+    broken = torch.cat([logits, torch.full((1, 5), float("nan")), torch.full((1, 5), -float("inf"))])
+    weights = FUNCTIONS[function](broken)
+    assert torch.equal(weights[:3], FUNCTIONS[function](logits)) and weights[3:].isnan().all()
+
+
 # ------------------------------------------------------------------------------------------------ the change
 
 def reference(q, k, v, mask, scale, function):

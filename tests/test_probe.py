@@ -50,9 +50,14 @@ def recorded(model, run=sample, **how):
 
 @pytest.fixture
 def views(monkeypatch):
-    """The vectors that each number is made from."""
+    """What each number is made from: (cond, direction, the one before, answer, parts)."""
     seen = []
-    monkeypatch.setattr(bridge, "taken", lambda *vectors: seen.append(vectors) or taken(*vectors))
+
+    def watched(vectors):
+        seen.extend((cond, direction, before, answer, parts) for cond, answer, direction, before, *parts in vectors)
+        return taken(vectors)
+
+    monkeypatch.setattr(bridge, "taken", watched)
     return seen
 
 
@@ -104,11 +109,29 @@ def test_a_part_is_the_answer_with_it_less_the_answer_without(name, views):
         assert error(found, right) < 1e-4
 
 
+def test_views_that_are_too_large_to_be_kept_are_reduced_at_once(views, monkeypatch):
+    chain = [("CFG", {"scale": "0:1, 0.5:5"}), "PAG", darker, "APG"]  # the parts of an answer are not the same throughout
+    expected, counts = recorded(wired(MODEL, *chain)), []
+    reduce = bridge.Record.reduce
+    monkeypatch.setattr(bridge.Record, "reduce", lambda record: counts.append(len(record.whole)) or reduce(record))
+    monkeypatch.setattr(bridge, "KEPT", 0)
+    found = recorded(wired(MODEL, *chain))
+    assert counts == [1] * STEPS + [0]
+    assert found.pop("ms") and expected.pop("ms")
+    flat = lambda value: [flat(one) for one in (value.values() if isinstance(value, dict) else value)] \
+        if isinstance(value, (dict, list)) else value
+    for ours, right in zip(flat(found["streams"][0]), flat(expected["streams"][0]), strict=True):
+        for one, other in zip(np.array(ours, float).ravel(), np.array(right, float).ravel(), strict=True):
+            assert one == pytest.approx(other, rel=1e-4, abs=1e-6, nan_ok=True)
+
+
 def test_the_numbers_are_what_they_are_called():
     cond, uncond, before, term = (torch.randn(3, 4, 25, 40) + 0.1 for _ in range(4))
     direction = cond - uncond
     answer = cond + 4 * direction + term
-    found = numbers(*(values.numpy() for values in taken(cond, direction, before, answer, [term])), 4000, 5.0, ["PAG"])
+    vectors = torch.stack([cond, answer, direction, before, term])
+    made = taken(torch.stack([torch.randn_like(vectors), vectors]))
+    found = numbers(*(values[1].numpy() for values in made), 4000, 5.0, ["PAG"])
     norm, cosine = ops.norm, lambda a, b: ops.dot(a, b) / (ops.norm(a) * ops.norm(b))
     beyond = answer.abs().flatten(1) > cond.abs().flatten(1).sort().values[:, round(4000 * QUANTILE), None]
     right = {
@@ -236,7 +259,7 @@ def test_each_stream_of_a_packed_latent_is_recorded_at_its_scale(views):
     streams = probe.seen.record()["streams"]
     assert [stream["scale"][0] for stream in streams] == [3.0, 7.0]
     for i, (cond, direction, _, answer, parts) in enumerate(views):
-        assert error(cond + (2, 6)[i % 2] * direction + sum(parts), answer) < 1e-5
+        assert error(cond + (2, 6)[2 * i // len(views)] * direction + sum(parts), answer) < 1e-5
     assert ProbePlot.execute(probe, {}).result[0].shape[0] == 2
 
 

@@ -12,7 +12,8 @@ from pack.lab import workflows  # noqa: E402
 from pack.nodes import NODES  # noqa: E402
 from pack.nodes.direction import PerpCFG  # noqa: E402
 
-NEEDS_A_MODEL_OF_ITS_OWN = {"GuidanceLikeness", "GuidanceDistilled", "GuidanceModelPreset", "GuidanceNegativeTexts"}  # which does not come with the pack
+NEEDS_A_MODEL_OF_ITS_OWN = {"GuidanceLikeness", "GuidanceTextLikeness", "GuidanceDistilled", "GuidanceSinglePass", "GuidanceModelPreset", "GuidanceNegativeTexts"}  # which does not come with the pack
+NEEDS_PICTURES = {"GuidanceTrainingDropout"}  # to train with
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +31,7 @@ def test_the_files_are_what_the_script_writes(files):
 
 def test_every_node_of_the_menu_has_a_place(files):
     shown = {node["type"] for text in files.values() for node in json.loads(text)["nodes"]}
-    assert {node.GET_SCHEMA().node_id for node in NODES} - NEEDS_A_MODEL_OF_ITS_OWN <= shown
+    assert {node.GET_SCHEMA().node_id for node in NODES} - NEEDS_A_MODEL_OF_ITS_OWN - NEEDS_PICTURES <= shown
 
 
 def test_a_seed_says_whether_the_page_may_change_it():
@@ -74,7 +75,7 @@ def test_what_is_written_can_be_read_where_the_page_opens_a_template(files):
 
 
 def test_every_template_has_a_note_a_small_thumbnail_and_a_name_that_an_address_can_hold(files):
-    """After a new template: `python dev.py lab pictures`."""
+    """After a new template: `python dev.py lab screens`."""
     thumbnails = {path.stem: path for path in workflows.FOLDER.glob("*.jpg")}
     assert thumbnails.keys() == {name.removesuffix(".json") for name in files}
     for name, path in thumbnails.items():
@@ -88,7 +89,7 @@ def test_pictures_of_the_readme_are_small_and_two_of_them_carry_their_workflows(
         path = workflows.FOLDER / f"{name}.png"
         inside = Image.open(path).info.get("workflow")
         assert path.stat().st_size < 150_000, name
-        assert (inside and json.loads(inside)) == (template and json.loads(files[f"{template}.json"])), "`python dev.py lab pictures`"
+        assert (inside and json.loads(inside)) == (template and json.loads(files[f"{template}.json"])), "`python dev.py lab screens`"
 
 
 def test_the_first_template_is_small_and_makes_the_same_noise_into_two_pictures(files):

@@ -12,11 +12,12 @@ from comfy.patcher_extension import WrappersMP
 
 from . import joined, weakened
 from .calls import Call
+from .halves import HALVES
 from .rows import JOINED, LABELS, ROWS, TOLD, WEAKENED
 
 INSTALLED = "guidance_attention"  # in the model's transformer_options
 # In the options of every forward: compiled code reads by name all that were there when it was compiled.
-NAMES = (LABELS, ROWS, TOLD, JOINED, WEAKENED, joined.PLACE, weakened.HERE)
+NAMES = (LABELS, ROWS, TOLD, JOINED, WEAKENED, HALVES, joined.PLACE, weakened.HERE)
 
 
 def install(model):

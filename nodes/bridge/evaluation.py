@@ -8,7 +8,7 @@ import comfy.samplers
 import comfy.utils
 import torch
 
-from ...guidance.core import UNCOND, Ahead, Cropped, Mistimed, Perturbed, Prompt, State, Weak, begin
+from ...guidance.core import UNCOND, Ahead, Cropped, Mistimed, Perturbed, Prompt, State, Unprompted, Weak, begin
 from .distilled import told
 from .guider import (
     active,
@@ -64,6 +64,16 @@ class Evaluation:
         """The conditioning that stands for the guider's negative, or None where that one acts."""
         return self.run.prompts[self.moment.uncond.key] if isinstance(self.moment.uncond, Prompt) else None
 
+    @property
+    def unprompted(self):
+        """Whether the network makes uncond in the prompt's own row."""
+        return isinstance(self.moment.uncond, Unprompted) and reaches_all(self.prompt)
+
+    @property
+    def prompt(self):
+        """The conditioning that cond is predicted for."""
+        return self.base if self.base is not None else self.run.guider.conds.get("positive") or []
+
     def in_range(self, branch):
         """Whether the host would compute this now: a prompt may be out of its timestep range."""
         return not isinstance(branch, Prompt) or active(self.run.prompts[branch.key], self.moment.sigma)
@@ -92,7 +102,7 @@ class Evaluation:
             if spared:  # some samplers and guiders have the negative computed at any scale
                 used = [None if i in stand_ins else cond for i, cond in enumerate(used)]
             perturbed, prompts = self.added(cond_at, uncond_at) if first else ([], [])
-            entries = arranged(used, perturbed, prompts, cond_at, uncond_at, self.moment.weakened)
+            entries = arranged(used, perturbed, prompts, cond_at, uncond_at, self.moment.weakened, self.unprompted)
             own = self.compute(executor, entries, self.x, timestep, model_options)
         if any(not is_everywhere(used[i]) for i in stand_ins):
             own = self.fill(stand_ins, used, own, timestep)
@@ -121,7 +131,8 @@ class Evaluation:
         """The label of one of our entries, by the places of the host's."""
         if isinstance(branch, OF_THE_PROMPT):
             return Label(cond_at, branch, branch if isinstance(branch, Perturbed) else None)
-        return Label(uncond_at, branch, self.moment.weakened if branch == UNCOND else None)
+        without = branch == UNCOND
+        return Label(uncond_at, branch, self.moment.weakened if without else None, without and self.unprompted)
 
     def wanted(self):
         """The branches to compute beside the guider's own predictions, in an order that does not change."""
@@ -134,8 +145,7 @@ class Evaluation:
             return self.run.prompts[branch.key]
         if branch == UNCOND:
             return self.edit(negative_of(self.run.guider))
-        base = self.base if self.base is not None else self.run.guider.conds.get("positive") or []
-        entries = self.copied(self.edit(base), branch)
+        entries = self.copied(self.edit(self.prompt), branch)
         if isinstance(branch, Mistimed):
             return [apart(entry, branch, self.run.network) for entry in entries]
         if isinstance(branch, Cropped):
@@ -148,7 +158,7 @@ class Evaluation:
         """A conditioning with uuids of its own. Step caches remember predictions by them: ours differ from those of the
         entries that they copy, and stay for the run."""
         own = [self.run.uuids.setdefault((branch.lasting, entry.get("uuid")), uuid.uuid4()) for entry in cond]
-        if isinstance(branch, Perturbed):
+        if isinstance(branch, (Perturbed, Unprompted)):
             self.run.twins.update((mine, entry.get("uuid")) for mine, entry in zip(own, cond))
         return [{**entry, "uuid": mine} for mine, entry in zip(own, cond)]
 
@@ -158,8 +168,11 @@ class Evaluation:
             return None
         if id(cond) not in self.edited:
             made = cond
-            if self.negative is not None and (cond is self.against or cond is negative_of(self.run.guider)):
+            stands = cond is self.against or cond is negative_of(self.run.guider)
+            if stands and self.negative is not None:
                 made = self.negative
+            elif stands and self.unprompted:
+                made = self.copied(self.edit(self.prompt), self.moment.uncond)
             elif is_prompt(self.run.guider, cond):
                 made = self.with_others(self.embedded(cond))
             self.edited[id(cond)] = made
@@ -196,7 +209,7 @@ class Evaluation:
                                for entry in cond] for cond in conds]
         if self.moment.distilled is not None:
             conds = [cond and told(cond, self.moment.distilled) for cond in conds]
-        if any(label.branch is not None or label.weakened is not None for label in labels.labels):
+        if any(label != Label(label.kin) for label in labels.labels):
             conds, model_options = labelled(labels, conds, model_options)
         out = executor(self.run.guider.inner_model, conds, x, timestep, model_options)
         for label, cond, prediction in zip(labels.labels, conds, out):
@@ -367,7 +380,7 @@ class Evaluation:
         timestep = torch.full_like(args["sigma"], sigma)
         self.compute(comfy.samplers.calc_cond_batch, [
             (Label(0, with_it), self.copied(prompt, with_it)),
-            (Label(1, without_it, self.moment.weakened), self.copied(uncond, without_it)),
+            (Label(1, without_it, self.moment.weakened, self.unprompted), self.copied(uncond, without_it)),
         ], there, timestep, options)
         if not reaches_all(uncond):
             covered = coverage(uncond, there, timestep)

@@ -20,7 +20,9 @@ from comfy.patcher_extension import WrappersMP
 from ...guidance.core import Recipe
 from ...guidance.interval import Window
 from ...guidance.schedule import Schedule
+from .attention import NAMES
 from .evaluation import RUN
+from .halves import along
 from .record import Probe
 from .rows import TOLD, told_apart
 from .run import Run
@@ -166,12 +168,16 @@ class AcrossWindows:
 
 
 def apply_model(executor, x, t, c_concat=None, c_crossattn=None, control=None, transformer_options={}, **conds):
-    options, run = told_apart(transformer_options), transformer_options.get(RUN)
+    options, run = {**dict.fromkeys(NAMES), **told_apart(transformer_options)}, transformer_options.get(RUN)
     conds.pop(APART, None)
-    if run is not None:
+
+    def forward(x, t, c_concat, c_crossattn, control, options, **conds):
+        if run is None:
+            return executor(x, t, c_concat, c_crossattn, control, options, **conds)
         run.called(x)
-        executor = retold(executor, run, options.get(TOLD))
-    return executor(x, t, c_concat, c_crossattn, control, options, **conds)
+        return retold(executor, run, options.get(TOLD))(x, t, c_concat, c_crossattn, control, options, **conds)
+
+    return along(forward, options)(x, t, c_concat, c_crossattn, control, options, **conds)
 
 
 def check_hooks(model_options):

@@ -81,7 +81,7 @@ class Plan:
         found: Counter = Counter()
         for branch in sorted(branches, key=lambda branch: (branch not in (UNCOND, moments[0].uncond), repr(branch))):
             found[NEGATIVE if branch in (UNCOND, moments[0].uncond) else WORDS[type(branch)]] += branch.rows
-        kinds = ["prompt", *(word if count == 1 else f"{count} {words}" for (word, words), count in found.items())]
+        kinds = ["prompt", *(word if count < 2 else f"{count} {words}" for (word, words), count in found.items())]
         return f"{cost([branches])} ({', '.join(kinds)})"
 
     # ------------------------------------------------------------------------------------------------ the text

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from ...guidance.core import unchanged
+from ...guidance.core import Unprompted, unchanged
 from .guider import shares_of
 
 
@@ -33,6 +33,8 @@ class Chain:
                 before, moment = moment, plan(moment)
                 if deeds is not None and moment is not before:
                     deeds.planned(i, before, moment)
+            if moment.weakened is not None and isinstance(moment.uncond, Unprompted):
+                moment = replace(moment, uncond=Unprompted(apart=True))
             if deeds is not None:
                 deeds.settled(moment)
             moments.append(moment)

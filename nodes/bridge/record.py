@@ -1,9 +1,10 @@
 """What the probes on a wire record of a run: how far guidance went, and what each part of the chain added to the answer.
 
-What an answer is made of is kept for one evaluation: cond, CFG's own part (scale - 1) * (cond - uncond), what each edit
-has changed, and what others have changed between these. Of a probe's view of it a few inner products stay on the device,
-which are read when the run ends, all at once. Where a page listens they are read when a step begins, because the device
-has nothing left to do then; it gets guidance.probe {steps, nodes: {id: {first, rows: [{step, ...}, ...]}}}.
+What an answer is made of is kept for some evaluations, because few calls take less time than many: cond, CFG's own
+part (scale - 1) * (cond - uncond), what each edit has changed, and what others have changed between these. Of a probe's
+view of it a few inner products stay on the device, which are read when the run ends, all at once. Where a page listens they
+are read when a step begins, because the device has nothing left to do then; it gets guidance.probe
+{steps, nodes: {id: {first, rows: [{step, ...}, ...]}}}.
 """
 
 from collections import Counter
@@ -21,6 +22,7 @@ from ...guidance.measures import CFG, OTHERS, numbers, taken
 from .page import harmless, page
 from .report import short
 
+KEPT = 1 << 25  # bytes of evaluations; more are reduced to their inner products at once
 FACTS = ("step", "sigma", "rows", "calls", "ms")
 
 
@@ -72,7 +74,11 @@ class Record:
         self.evaluations: list[dict] = []  # what is the same for all streams and probes
         # By probe, for each stream, of each evaluation: what was read, and what makes numbers by name of it.
         self.seen: dict[int, list[list[tuple]]] = {i: [[] for _ in run.shapes] for i in self.probes}
-        self.unread = []  # (what is still on the device, what makes numbers of it, the list that they go into)
+        # Of views that were not read yet: (what makes numbers, the list that they go into), in order; vectors by number, and
+        # (what those of one form were reduced to, on the device, their numbers).
+        self.unread: list[tuple] = []
+        self.whole: dict[int, torch.Tensor] = {}
+        self.reduced: list[tuple] = []
         self.made: list[Made] = []  # of the evaluation under way, for each stream
         self.views = 0  # of it, that are still to come
         self.before: list[torch.Tensor | None] = [None] * len(run.shapes)  # the directions of the evaluation before
@@ -123,16 +129,27 @@ class Record:
         """What the answer is made of where a probe stands."""
         made, before = self.made[stream], self.before[stream]
         links = sorted(made.parts, key=lambda link: (link is None, link))
-        values = taken(made.cond, made.direction, made.direction if before is None else before, state.denoised,
-                       [made.parts[link] for link in links])
+        self.whole[len(self.unread)] = torch.stack([made.cond, state.denoised, made.direction,
+                                                    made.direction if before is None else before,
+                                                    *(made.parts[link] for link in links)])
         names = [OTHERS if link is None else self.names[link] for link in links]
         tell = partial(numbers, size=state.denoised[0].numel(), scale=made.scale, names=names, guided=made.guided,
                        follows=before is not None)
-        self.unread.append((values, tell, self.seen[i][stream]))
+        self.unread.append((tell, self.seen[i][stream]))
         self.views -= 1
         if not self.views:
             self.before, self.made = [made.direction if made.guided else None for made in self.made], []
+            if sum(vectors.nbytes for vectors in self.whole.values()) > KEPT:
+                self.reduce()
         return state
+
+    def reduce(self):
+        """Of the views only inner products are left, made for all of one form at once."""
+        forms: dict = {}
+        for number, vectors in self.whole.items():
+            forms.setdefault(vectors.shape, []).append(number)
+        for numbers_of in forms.values():
+            self.reduced.append((taken(torch.stack([self.whole.pop(number) for number in numbers_of])), numbers_of))
 
     # ------------------------------------------------------------------------------------------------ what is told
 
@@ -140,15 +157,16 @@ class Record:
         """Read what is still on the device, all at once."""
         if not self.unread:
             return
-        tensors = [tensor.flatten() for values, _, _ in self.unread for tensor in values]
-        flat, start = np.array(torch.cat(tensors).tolist()), 0
-        for values, tell, into in self.unread:
-            read = []
-            for tensor in values:
-                read.append(flat[start:start + tensor.numel()].reshape(tensor.shape))
-                start += tensor.numel()
-            into.append((read, tell))
-        self.unread = []
+        self.reduce()
+        tensors = [tensor for made, _ in self.reduced for tensor in made]
+        flat = np.array(torch.cat([tensor.flatten() for tensor in tensors]).tolist())
+        parts = np.split(flat, np.cumsum([tensor.numel() for tensor in tensors])[:-1])
+        arrays = iter([part.reshape(tensor.shape) for part, tensor in zip(parts, tensors)])
+        read = {number: values for made, numbers_of in self.reduced
+                for number, *values in zip(numbers_of, *(next(arrays) for _ in made))}
+        for number, (tell, into) in enumerate(self.unread):
+            into.append((read[number], tell))
+        self.unread, self.reduced = [], []
 
     @harmless
     def show(self):

@@ -13,11 +13,13 @@ WEAKENED = "guidance_weakened"  # in one forward's options: what weakens which o
 
 class Label(NamedTuple):
     """One entry of a batch. kin: the place of the host's entry that other packs should take it for. branch: what the
-    chain wanted it for; None for the host's own. weakened: what happens to its attention and blocks on the way."""
+    chain wanted it for; None for the host's own. weakened: what happens to its attention and blocks on the way.
+    unprompted: whether it is a prompt of which the network's prediction without it is wanted; see halves.py."""
 
     kin: int
     branch: Branch | None = None
     weakened: Perturbed | None = None
+    unprompted: bool = False
 
 
 class Labels:
@@ -36,7 +38,7 @@ class Labels:
     def rows(self, order, uuids):
         at = {uuid: place for place, uuid in enumerate(uuids)}
         twins = [at.get(self.twins.get(uuid)) for uuid in uuids] or [None] * len(order)
-        return Rows([self.labels[i].weakened for i in order], twins, self.done)
+        return Rows([self.labels[i].weakened for i in order], twins, self.done, [self.labels[i].unprompted for i in order])
 
     def told(self, order):
         """The Mistimed branch of each entry that has one; None if none has."""
@@ -48,12 +50,20 @@ class Rows(NamedTuple):
     """The entries of one forward, whose rows lie one behind the other.
 
     weakened: what weakens each, or None. twins: of each, the place of the entry that it copies; None where that is not
-    in this forward. done: what has weakened something.
+    in this forward. done: what has weakened something. unprompted: whether each wants the other half of what a network
+    predicts that makes two predictions in a row; see halves.py.
     """
 
     weakened: list
     twins: list
     done: set
+    unprompted: list
+
+    def only(self, places):
+        """Some of the entries."""
+        at = {place: i for i, place in enumerate(places)}
+        return Rows([self.weakened[i] for i in places], [at.get(self.twins[i]) for i in places], self.done,
+                    [self.unprompted[i] for i in places])
 
 
 class TellingControl:
@@ -73,17 +83,17 @@ class TellingControl:
         return self.control.get_control(x_noisy, t, cond, batched_number, told)
 
 
-def arranged(conds, perturbed, prompts, cond_at, uncond_at, weakened=None):
+def arranged(conds, perturbed, prompts, cond_at, uncond_at, weakened=None, unprompted=False):
     """The entries (label, conditioning) of a batch with ours among the host's: [perturbed, cond, prompts, uncond]. The
     host turns their order round, so that its rows are those of its uncond, ours that are like it, its cond and ours
-    that are like it; whoever looks for the first row of a kind finds the host's own. weakened: what weakens its uncond."""
+    that are like it; whoever looks for the first row of a kind finds the host's own. weakened, unprompted: its uncond's."""
     entries = []
     for i, cond in enumerate(conds):
         if i == (cond_at or 0):
             entries += perturbed
         if i == uncond_at:
             entries += prompts
-        entries.append((Label(i, weakened=weakened if i == uncond_at else None), cond))
+        entries.append((Label(i, None, weakened, unprompted) if i == uncond_at else Label(i), cond))
     return entries if uncond_at is not None else entries + prompts
 
 
@@ -121,5 +131,5 @@ def told_apart(transformer_options):
 def narrowed(options, entries):
     """The options of a forward as they are for some of its entries: another pack has to see what fits its rows."""
     fewer = {name: [options[name][i] for i in entries] for name in ("cond_or_uncond", "uuids") if name in options}
-    ours = {name: options[name].only(entries) for name in (JOINED, WEAKENED) if options.get(name) is not None}
+    ours = {name: options[name].only(entries) for name in (ROWS, JOINED, WEAKENED) if options.get(name) is not None}
     return {**options, **fewer, **ours}

@@ -129,7 +129,7 @@ class Weakened:
     """
 
     def __init__(self, rows, anatomy, shapes, shares):
-        self.weakened, self.twins, self.done = rows
+        self.weakened, self.twins, self.done = rows.weakened, rows.twins, rows.done
         self.entries, self.apart = list(range(len(self.weakened))), set()
         self.anatomy, self.shares, self.words = anatomy, shares, None
         self.grids = [anatomy.grid(shape, stream) for stream, shape in enumerate(shapes)]

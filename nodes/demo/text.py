@@ -9,6 +9,7 @@ PAD, BOS = 0, 1
 WORDS = ("<pad>", "<bos>", "a", "on", *SIZES, *COLORS, *SHAPES)
 LENGTH = 8  # tokens per prompt: <bos>, up to seven words, <pad>
 WIDTH = 64
+LONGEST = 30  # characters of an unknown word that a sentence quotes
 
 
 def word_ids(text: str) -> list[int]:
@@ -16,7 +17,8 @@ def word_ids(text: str) -> list[int]:
     words = text.lower().replace(",", " ").replace(".", " ").split()
     for word in words:
         if word not in WORDS[2:]:
-            raise ValueError(f"The demo model does not know the word '{word}'; it knows: {', '.join(WORDS[2:])}.")
+            named = word if len(word) <= LONGEST else f"{word[:LONGEST]}..."
+            raise ValueError(f"The demo model does not know the word '{named}'; it knows: {', '.join(WORDS[2:])}.")
     if len(words) > LENGTH - 1:
         raise ValueError(f"The demo model reads at most {LENGTH - 1} words, and this prompt has {len(words)}.")
     return [WORDS.index(word) for word in words]

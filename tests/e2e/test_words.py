@@ -1,6 +1,7 @@
 """What users type finds our nodes, and a node shows the knobs that its mode uses: in ComfyUI's page, in both renderers."""
 
 import pytest
+from pack.tests.e2e.browser import ready
 from pack.tests.e2e.test_editor import capture, empty, settle
 
 # What is typed, the title that should answer, and how far down it may be: below the nodes of core that bear the word itself.
@@ -27,6 +28,9 @@ def search(page):
     page.evaluate("app.extensionManager.command.execute('Workspace.SearchBox.Toggle')")
     box = page.locator("[role=search] input").first
     box.wait_for()
+    if page.locator(".comfy-vue-node-search-container").count():
+        page.keyboard.press("Escape")
+        pytest.skip("pages before 1.47 find our nodes by the same words, but have an order of their own")
 
     def results(words):
         box.fill(words)  # it searches while one types
@@ -58,6 +62,8 @@ def test_words_for_other_nodes_are_left_to_them(search, page):
 
 # ---- knobs
 
+KNOB = ":is([data-testid=node-widget], .lg-node-widget)"  # pages before 1.47 have the class only
+
 class Node:
     def __init__(self, page, kind, at=(150, 130)):
         self.page = page
@@ -83,7 +89,7 @@ class Node:
         """The labels of the knobs that can be seen."""
         if self.page.renderer == "classic":
             return self.js("return node.widgets.filter(w => node.isWidgetVisible(w)).map(w => w.label ?? w.name)")
-        rows = self.page.locator(f"[data-node-id='{self.id}'] [data-testid=node-widget]")
+        rows = self.page.locator(f"[data-node-id='{self.id}'] {KNOB}")
         labels = self.js("return node.widgets.map(w => w.label ?? w.name)")
         texts = rows.all_inner_texts()
         return [max((label for label in labels if text.strip().startswith(label)), key=len) for text in texts]
@@ -217,7 +223,7 @@ def test_the_demo_classifier_offers_pairs_that_exist(canvas):
     assert inputs["attribute"] == "background" and inputs["value"] in offered
     if canvas.renderer == "nodes2":
         node.choose("attribute", "shape")
-        canvas.locator(f"[data-node-id='{node.id}'] [data-testid=node-widget]").nth(1).locator("button, [role=combobox]").first.click()
+        canvas.locator(f"[data-node-id='{node.id}'] {KNOB}").nth(1).locator("button, [role=combobox]").first.click()
         canvas.wait_for_timeout(400)
         options = canvas.locator("[role=option]").all_inner_texts()
         canvas.keyboard.press("Escape")
@@ -236,3 +242,24 @@ def test_the_text_of_a_string_node_is_a_strength(canvas, server):
         prompt = canvas.evaluate("async () => (await app.graphToPrompt()).output")
         assert prompt[str(node.id)]["inputs"]["schedule"] == [str(text.id), 0]
         assert server.run(prompt)[str(node.id)]["images"], schedule
+
+
+def test_in_chinese_names_help_and_pictures_are_there(server, browser):
+    server.post("/api/settings", {"Comfy.Locale": "zh", "Comfy.VueNodes.Enabled": False, "Comfy.TutorialCompleted": True})
+    context = browser.new_context(viewport={"width": 1400, "height": 900})
+    try:
+        page = context.new_page()
+        page.renderer = "classic"
+        page.goto(server.address)
+        ready(page)
+        empty(page)
+        node = Node(page, "GuidanceNAG")
+        assert node.js("return node.title") == "注意力负面提示词（NAG）"
+        assert {"引导强度", "开始", "结束"} <= set(node.shown)
+        node.js("app.canvas.selectNodes([node])")
+        page.locator("[data-testid=info-button]").first.click()
+        page.locator(".node-help-content h1", has_text="注意力负面提示词").wait_for()
+        page.wait_for_function("document.querySelector('.node-help-content img')?.naturalWidth > 0")
+    finally:
+        context.close()
+        server.post("/api/settings", {"Comfy.Locale": "en"})

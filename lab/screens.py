@@ -1,4 +1,4 @@
-"""`python lab pictures`: what the readme and the template browser show, taken from ComfyUI's page in a browser.
+"""`python lab screens`: what the readme and the template browser show, taken from ComfyUI's page in a browser.
 
 A thumbnail is what its template makes; the readme's pictures are the first template, its editor and the demo's sheet. The
 first and the last carry their workflows: dropped on the page they open.
@@ -20,7 +20,7 @@ from .workflows import ALL, FOLDER
 
 FIRST = "guidance_in_one_minute"
 SIDE, QUALITY = 400, 80  # of a thumbnail: pixels, and percent
-SHOWING = ("GuidanceGrid", "GuidanceProbePlot", "GuidanceSchedulePreview")  # whose pictures are thumbnails, the first first
+SHOWING = ("GuidanceGrid", "GuidanceProbePlot", "GuidanceSchedulePreview", "PreviewImage")  # whose pictures are thumbnails
 
 # Without labels, which nobody could read, and about as many pictures across as down.
 PLAIN = """() => { for (const sheet of app.graph.nodes.filter(node => node.type === 'GuidanceGrid')) {
@@ -28,11 +28,11 @@ PLAIN = """() => { for (const sheet of app.graph.nodes.filter(node => node.type 
     if (!labels.value) continue // linked
     named('columns').value = Math.ceil(Math.sqrt(labels.value.split(',').length))
     labels.value = '' } }"""
-# Runs the workflow; of the nodes that show a picture, the kind and where it is.
+# Runs the workflow; of the nodes that show pictures, the kind and where they are.
 RUN = """() => new Promise((done, failed) => { const { api } = window.comfyAPI.api, shown = {}
     api.addEventListener('executed', ({ detail: { display_node, node, output } }) => {
         const { type } = app.graph.getNodeById(display_node ?? node) ?? {}
-        if (output?.images?.length) shown[type] ??= '/view?' + new URLSearchParams(output.images[0]) })
+        if (output?.images?.length) (shown[type] ??= []).push('/view?' + new URLSearchParams(output.images[0])) })
     api.addEventListener('execution_success', () => done(shown), { once: true })
     api.addEventListener('execution_error', ({ detail }) => failed(new Error(detail.exception_message)))
     app.queuePrompt(0) })"""
@@ -78,10 +78,11 @@ def taken(page, clip):
 
 
 def made(page):
-    """Runs the workflow; the picture that says most of it."""
+    """Runs the workflow; the picture that says most of it, or all that it previews."""
     shown = page.evaluate(RUN)
-    place = next(shown[kind] for kind in SHOWING if kind in shown)
-    return Image.open(BytesIO(page.request.get(urljoin(page.url, place)).body())).convert("RGB")
+    kind = next(kind for kind in SHOWING if kind in shown)
+    places = shown[kind] if kind == "PreviewImage" else shown[kind][:1]
+    return [Image.open(BytesIO(page.request.get(urljoin(page.url, place)).body())).convert("RGB") for place in places]
 
 
 def square(pictures):
@@ -99,7 +100,7 @@ def thumbnail(page, name):
     show(page, name)
     if name != FIRST:
         page.evaluate(PLAIN)
-    pictures = [made(page)]
+    pictures = made(page)
     if name == FIRST:
         pictures.insert(0, taken(page, page.locator(".guidance-schedule .guidance-plot").bounding_box()))
     square(pictures).save(FOLDER / f"{name}.jpg", quality=QUALITY, optimize=True)
