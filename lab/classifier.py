@@ -1,7 +1,7 @@
 """`python dev.py lab classifier`: guidance by a classifier of noisy pictures, as before CFG, against CFG on the same model.
 
-The model samples without a prompt, and the gradient of log p(y | x) is all that tells it what to show. It is measured by the
-judge, which has other weights and has only seen clean pictures.
+The model samples without a prompt, and the gradient of log p(y | x) is all that tells it what to show; or with the prompt, as
+in the paper's best results. It is measured by the judge, which has other weights and has only seen clean pictures.
 """
 import time
 
@@ -15,8 +15,10 @@ from ..nodes.other_models import Classifier
 from . import data, metrics
 from .sweep import CHUNK, sample
 
-SETTINGS = [*(("CFG", scale) for scale in (1, 3, 6)), *(("classifier of x", scale) for scale in (1.0, 3.0, 10.0, 30.0)),
-            ("the judge at x0", 10.0)]
+SETTINGS = [
+    *(("CFG", scale) for scale in (1, 2, 3, 6)), *(("classifier of x", scale) for scale in (1.0, 3.0, 10.0, 30.0)),
+    ("the judge at x0", 10.0), *(("classifier of x, and the prompt at cfg 1", scale) for scale in (1.0, 3.0, 10.0)),
+]
 
 
 def likelihood(scenes, noisy):
@@ -41,10 +43,10 @@ def images_of(loaded, scenes, how, scale, seed):
         if how == "CFG":
             made.append(sample(model, clip, vae, prompts, scale, seed + i))
             continue
-        noisy = how == "classifier of x"
+        noisy = how.startswith("classifier of x")
         guided, = Classifier.execute(
             model, classifier=likelihood(part, noisy), scale=scale, where="x" if noisy else "x0").result
-        made.append(sample(guided, clip, vae, [""] * len(prompts), 1, seed + i))
+        made.append(sample(guided, clip, vae, prompts if "prompt" in how else [""] * len(prompts), 1, seed + i))
     return torch.cat(made)
 
 

@@ -49,16 +49,18 @@ class NullText(Checked):
     def execute(cls, **knobs):
         model, latent, positive, negative, sigmas, scale, iterations, rate = cls.check(knobs).values()
         samples = latent["samples"]
-        check_fit(samples, positive, negative)
+        check_fit(samples, model.get_model_object("latent_format").latent_channels, positive, negative)
         noise, nulls, error = invert(model, samples, positive, negative, checked_falling(sigmas), scale, iterations, rate)
         log.info("Null-text inversion: cfg %g gives the latent back with a mean squared error of %.2g.", scale, error)
         return io.NodeOutput(noise, nulls)
 
 
-def check_fit(samples, positive, negative):
+def check_fit(samples, channels, positive, negative):
     """Raises ValueError with one sentence about what cannot be inverted."""
     if getattr(samples, "is_nested", False):
         raise ValueError("GuidanceNullText: latent has several streams; it has to be a single one, of pictures or of a video.")
+    if samples.shape[1] != channels:
+        raise ValueError(f"GuidanceNullText: latent has {samples.shape[1]} channels, and this model's have {channels}.")
     if not samples.isfinite().all():
         raise ValueError("GuidanceNullText: latent holds numbers that are not finite.")
     for name, conditioning in ("positive", positive), ("negative", negative):

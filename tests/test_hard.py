@@ -10,7 +10,9 @@ from pack.lab.hard import fuzz
 from pack.lab.hard.connection import BROKEN, DONE, FAILED, REFUSED, Ending, is_plain
 from pack.lab.hard.ends import differs, interrupt
 from pack.lab.hard.memory import apart, memory
+from pack.lab.hard.menu import Menu
 from pack.lab.hard.soak import grown
+from pack.lab.hard.verdict import fault
 
 pytestmark = pytest.mark.xdist_group("server")
 
@@ -33,7 +35,7 @@ def test_rows_that_do_not_fit_and_a_forward_without_memory(server):
 # ------------------------------------------------------------------------------------------------ what a finding is
 
 
-def error(kind="ValueError", message="scale is 3; it has to be 1 at most.\n", file=f"/tmp/{fuzz.PACK}nodes/inputs.py"):
+def error(kind="ValueError", message="scale is 3; it has to be 1 at most.\n", file="/tmp/custom_nodes/ComfyUI-Guidance/nodes/inputs.py"):
     return Ending(FAILED, {"node_type": "KSampler", "exception_type": kind, "exception_message": message,
                            "traceback": ["execution.py", f'  File "{file}", line 3, in check\n']})
 
@@ -44,22 +46,31 @@ def looked(*values):
     return Ending(DONE, outputs={"1": {"latent": [b64encode(np.array(values, np.float32).tobytes()).decode()]}})
 
 
-@pytest.mark.parametrize("ending", [
-    error(), looked(1.0, -3.0), Ending(REFUSED, {"error": {"type": "prompt_outputs_failed_validation"}, "node_errors": {}}),
-], ids=["a sentence", "a picture", "a refusal"])
-def test_no_finding(ending):
-    assert fuzz.fault(ending, []) is None
+def refused(kind):
+    told = {"type": kind, "message": "Not so", "details": ""}
+    return Ending(REFUSED, {"error": {**told, "type": "whole"}, "node_errors": {"1": {"errors": [told]}}})
 
 
+@pytest.mark.parametrize("ending, wrong", [
+    (error(), False), (looked(1.0, -3.0), False), (refused("value_not_in_list"), True), (looked(float("nan")), True),
+])
+def test_no_finding(ending, wrong):
+    assert fault(ending, wrong) is None
+
+
+@pytest.mark.parametrize("wrong", [False, True])
 @pytest.mark.parametrize("ending", [
     error("RuntimeError"), error("torch.OutOfMemoryError"), error("builtins.KeyError"), error(message="x"), error(message="a\nb."),
     error(message="x" * 999 + "."), error(file="/torch/nn/modules/linear.py"), error(file="/host/comfy/samplers.py"),
-    Ending(BROKEN, "500"), looked(1.0, float("nan")), looked(float("inf")), Ending(FAILED, None), looked(1.0)._replace(heard=("{NaN}",)),
-    Ending(REFUSED, {"error": {"type": "a"}, "node_errors": {"1": {"errors": [{"type": "exception_during_inner_validation",
-                                                                                   "message": "", "details": "'x'"}]}}}),
+    Ending(BROKEN, "500"), Ending(FAILED, None), looked(1.0)._replace(heard=("{NaN}",)), refused("exception_during_validation"),
 ])
-def test_a_finding(ending):
-    assert fuzz.fault(ending, [])
+def test_a_finding(ending, wrong):
+    assert fault(ending, wrong)
+
+
+@pytest.mark.parametrize("ending", [looked(1.0, float("nan")), looked(float("inf")), refused("value_not_in_list")])
+def test_a_finding_where_the_prompt_was_right(ending):
+    assert fault(ending, wrong=False)
 
 
 def test_what_does_not_pass():
@@ -72,6 +83,6 @@ def test_what_does_not_pass():
 
 
 def test_a_prompt_is_known_by_its_seed_and_number(server):
-    menu = fuzz.Menu(server.get("/object_info")[1])
+    menu = Menu(server.get("/object_info")[1])
     one, again, other = (json.dumps(fuzz.drawn(menu, *which)) for which in ((7, 3), (7, 3), (7, 4)))
     assert one == again != other

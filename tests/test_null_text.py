@@ -136,6 +136,7 @@ def test_where_no_gradient_comes_back_that_is_said():
     ({"negative": prompt(1) + prompt(2)}, "negative has 2 prompts; it has to be a single one."),
     ({"negative": [[None, {}]]}, "negative has no tokens"),
     ({"latent": torch.full((1, 4, 8, 8), float("nan"))}, "not finite"),
+    ({"latent": torch.zeros(1, 16, 8, 8)}, "latent has 16 channels, and this model's have 4"),  # EmptyLatentImage's; torch's words before
     ({"sigmas": torch.tensor([1.0, 2.0, 0.0])}, "sigmas has to fall"),
     ({"cfg": 0.5}, "cfg is 0.5; it has to be between 1 and 100"),
     ({"iterations": -1}, "iterations is -1; it has to be between 0 and 1000"),

@@ -7,7 +7,7 @@ from tqdm import tqdm
 from .connection import DONE, Connection
 from .ends import differs
 from .fuzz import drawn
-from .prompts import Menu
+from .menu import Menu
 
 CLIENTS = 8
 

@@ -5,7 +5,7 @@ from tqdm import tqdm
 
 from .chain import STEPS, everything
 from .connection import DONE, STOPPED, Connection, Gone
-from .prompts import Menu
+from .menu import Menu
 
 
 async def interrupt(host, steps):

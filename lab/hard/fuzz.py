@@ -8,23 +8,19 @@ import asyncio
 import copy
 import json
 import random
-import re
 from collections import Counter
 from contextlib import nullcontext
 
-import numpy as np
 from tqdm import tqdm
 
-from .connection import BROKEN, DONE, FAILED, REFUSED, Connection, Gone
+from .connection import BROKEN, FAILED, REFUSED, Connection, Gone
 from .host import Host
-from .prompts import LOADER, OURS, Drawing, Menu
+from .menu import Menu
+from .prompts import Drawing
+from .verdict import fault, touches_us, without_ours
 from .wrong import spoil
 
 WRONG = 0.4  # the share of prompts that are spoilt
-PACK = "custom_nodes/ComfyUI-Guidance/"  # in a traceback
-PROMPTS = ("positive", "negative", "conditioning", "cond1", "cond2", "empty_conditioning")  # the host's inputs of one
-LONGEST = 500  # characters of a sentence
-NOT_A_SENTENCE = re.compile(r"\n|^\s*$|[^.]$")
 KEPT = 200  # prompts between two times that the history is cleared
 
 
@@ -33,59 +29,6 @@ def drawn(menu, seed, number):
     rng = random.Random(f"{seed}-{number}")
     nodes = Drawing(menu, rng).nodes
     return nodes, spoil(rng, nodes) if rng.random() < WRONG else []
-
-
-def without_ours(prompt):
-    """A prompt with none of the pack's nodes but the bundled model, which takes their place on the MODEL wire."""
-    bare = {number: node for number, node in copy.deepcopy(prompt).items()
-            if node["class_type"] == LOADER or not node["class_type"].startswith(OURS)}
-    loaded = next(number for number, node in bare.items() if node["class_type"] == LOADER)
-    blank = {"class_type": "CLIPTextEncode", "inputs": {"text": "", "clip": [loaded, 1]}}
-    for node in list(bare.values()):
-        for name, value in node["inputs"].items():
-            if isinstance(value, list) and len(value) == 2 and value[0] in prompt and value[0] not in bare:
-                if name in PROMPTS:
-                    bare["blank"] = blank
-                node["inputs"][name] = ["blank", 0] if name in PROMPTS else [loaded, 0] if name == "model" else 1
-    return bare
-
-
-def fault(ending, wrong):
-    """What is wrong with how a prompt ended, in a few words; None where all is well."""
-    if ending.heard:
-        return f"an event that no browser can read: {ending.heard[0][:LONGEST]}"
-    if ending.kind == BROKEN:
-        return f"a 5xx: {str(ending.told)[:LONGEST]}"
-    if ending.kind == REFUSED:
-        return next((f"{error['type']}: {error['details'] or error['message']}" for error in refusals(ending.told)
-                     if error["type"].startswith("exception_during")), None)
-    if ending.kind == FAILED and not said(ending.told):
-        told = ending.told or {}
-        return f"{told.get('node_type')}: {told.get('exception_type')}: {str(told.get('exception_message'))[:LONGEST]}"
-    if ending.kind == DONE and not wrong and not np.isfinite(ending.latents).all():
-        return "a picture that is no number"
-    return None
-
-
-def refusals(answer):
-    """All that is said against a prompt or its nodes."""
-    if not isinstance(answer, dict):
-        return []
-    nodes = answer.get("node_errors") or {}
-    return [answer["error"], *(error for node in nodes.values() for error in node["errors"])]
-
-
-def said(told):
-    """Whether a run was ended by one sentence of the pack's."""
-    if not told or told["exception_type"] != "ValueError" or PACK not in told["traceback"][-1].replace("\\", "/"):
-        return False
-    return len(told["exception_message"]) <= LONGEST and not NOT_A_SENTENCE.search(told["exception_message"].strip())
-
-
-def touches_us(ending, log):
-    """Whether the pack had any part in it, as far as it can be told; log: what the server has written meanwhile, if known."""
-    traces = json.dumps(ending.told)
-    return PACK in (traces + log).replace("\\\\", "/").replace("\\", "/") if ending.kind == BROKEN and log else PACK in traces
 
 
 class Fuzzer:

@@ -8,7 +8,7 @@ import psutil
 
 from ...dev import PACK, ROOT, Server
 
-TROUBLE = "GuidanceTrouble"
+TROUBLE = "HardTrouble"
 
 
 class Host(Server):

@@ -5,7 +5,7 @@ from tqdm import tqdm
 from .chain import everything
 from .connection import DONE, FAILED, Connection
 from .ends import differs
-from .prompts import Menu
+from .menu import Menu
 
 NEAR = 1e-3  # of what the numbers of a split batch may differ, relative: another batch size is another order of additions
 

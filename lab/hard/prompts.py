@@ -1,22 +1,13 @@
 """Prompts that should run, drawn from what a server says of its nodes: a chain of strategies from the bundled model to a
 sampler, each knob somewhere in its range, and sometimes more of the pack's nodes around them."""
 from ...nodes.demo.text import BACKGROUNDS, COLORS, SHAPES, SIZES
+from .menu import LOADER, OURS
 
-OURS = "Guidance"  # what the ids of the pack's nodes begin with
-LOADER = "GuidanceDemoModel"
 MOST = 6  # strategies in a chain
 SIDES = (16, 16, 16, 24, 32)  # of a picture; the bundled model's own is 32
 FAR = 20.0  # how far from 0 most numbers are, where their input allows more
 FORMS = ("0:{}, 1:{}", "0:{}, 0.4:{} smooth", "0:{}, 0.5:{} step", "0:{}, 1:{} steps", "9:{}, 1:{} sigma")  # of schedules
 LAYERS = ("auto", "middle", "all", "output", "middle, output", "input.?, middle", "40%-60%")
-# Take a model, a classifier or a latent that does not come with the pack, or are wired in one way only.
-ELSEWHERE = {"GuidanceLikeness", "GuidanceDistilled", "GuidanceValues", "GuidanceSweep", "GuidanceGrid", "GuidanceCost",
-             "GuidanceProbePlot"}
-SOURCES = {  # the host's nodes that give a type
-    "CONDITIONING": ["CLIPTextEncode"], "LATENT": ["EmptyLatentImage"], "IMAGE": ["EmptyImage"], "SIGMAS": ["BasicScheduler"],
-    "SAMPLER": ["KSamplerSelect"], "NOISE": ["RandomNoise"], "CURVE": ["CurveEditor"],
-    "GUIDER": ["CFGGuider", "BasicGuider", "DualCFGGuider", "PerpNegGuider"],
-}
 SET = {  # so that a prompt takes no time, or where inputs have to fit each other
     "EmptyLatentImage": lambda rng: {"width": rng.choice(SIDES), "height": rng.choice(SIDES),
                                      "batch_size": rng.choice([1, 1, 1, 2, 3])},
@@ -31,40 +22,17 @@ SET = {  # so that a prompt takes no time, or where inputs have to fit each othe
     "GuidanceModelPreset": lambda rng: {"variant": "auto"},
     "GuidanceNull": lambda rng: {"null": rng.choice(["zeros", "independent", "mean"])},
     "GuidancePAG": lambda rng: {"unit": "percent"},  # whose start and end may be left out
+    "GuidancePowerLaw": lambda rng: {"reference": rng.choice([0.1, 1.0])},  # 0.0001 to the power of 10 is no float
     "GuidanceCADS": lambda rng: dict(zip(["start", "full"], sorted([rng.random(), rng.random()]))),
     "GuidanceSWG": lambda rng: {"size": rng.choice([0.5, 0.625, 0.75]), "count": rng.choice([2, 3, 4])},
 }
 # Samplers that choose their steps themselves, and schedulers that have no levels, or NaN, for one step.
 LEFT_OUT = {"dpm_fast", "dpm_adaptive", "beta", "kl_optimal"}
-
-
 WORDS = {"size": SIZES, "color": COLORS, "shape": SHAPES, "background": BACKGROUNDS}
 
 
 def caption(rng):
     return rng.choice(["", f"a {rng.choice(SIZES)} {rng.choice(COLORS)} {rng.choice(SHAPES)} on {rng.choice(BACKGROUNDS)}"])
-
-
-class Menu:
-    """What a server says of its nodes at /object_info."""
-
-    def __init__(self, info):
-        self.info = info
-        ours = [name for name in info if name.startswith(OURS) and name not in ELSEWHERE]
-        self.strategies = [name for name in ours if "model" in self.inputs(name) and "MODEL" in info[name]["output"]]
-        self.others = [name for name in ours if name not in self.strategies and name != LOADER]
-        self.look = "HardLook" if "HardLook" in info else None  # is there if the server is ours
-
-    def inputs(self, name):
-        """{input: (whether it is required, its type or choices, its options)}"""
-        groups = self.info[name]["input"]
-        return {input: (group == "required", given[0], given[1] if len(given) > 1 else {})
-                for group in ("required", "optional") for input, given in groups.get(group, {}).items()}
-
-    def sources(self, type):
-        """The nodes that give a type, and at which output."""
-        names = [name for name in self.others if type in self.info[name]["output"]] + SOURCES.get(type, [])
-        return [(name, self.info[name]["output"].index(type)) for name in names if name in self.info]
 
 
 class Drawing:
@@ -77,16 +45,15 @@ class Drawing:
         for _ in range(rng.randint(0, MOST)):
             self.wire = [self.add(rng.choice(menu.strategies)), 0]
         self.latent = self.sampled()
-        if menu.look:
-            self.node(menu.look, latent=self.latent)
-        else:
-            self.node("PreviewImage", images=self.decoded())
+        self.shown(self.latent)
         if rng.random() < 0.15:
             self.add(rng.choice(menu.others))
         for probe in [number for number, node in self.nodes.items() if node["class_type"] == "GuidanceProbe"]:
             self.node("GuidanceProbePlot", probe=[probe, 1], latent=self.latent)
         if rng.random() < 0.05:
             self.sweep()
+        if rng.random() < 0.02:
+            self.inverted()
 
     def node(self, name, **inputs):
         number = str(len(self.nodes) + 1)
@@ -177,8 +144,25 @@ class Drawing:
         way = self.rng.random()
         return [self.add("KSampler" if way < 0.7 else "SamplerCustom" if way < 0.8 else "SamplerCustomAdvanced"), 0]
 
-    def decoded(self):
-        return [self.node("VAEDecode", samples=self.latent, vae=[self.loaded, 2]), 0]
+    def shown(self, latent):
+        if self.menu.look:
+            self.node(self.menu.look, latent=latent)
+        else:
+            self.node("PreviewImage", images=self.decoded(latent))
+
+    def decoded(self, latent):
+        return [self.node("VAEDecode", samples=latent, vae=[self.loaded, 2]), 0]
+
+    def inverted(self):
+        """A picture that is taken back into noise, and made again."""
+        latent = [self.node("VAEEncode", pixels=[self.add("EmptyImage"), 0], vae=[self.loaded, 2]), 0]
+        positive, negative = ([self.add("CLIPTextEncode"), 0] for _ in range(2))
+        sigmas, sampler = ([self.add(name), 0] for name in ("BasicScheduler", "KSamplerSelect"))
+        found = self.node("GuidanceNullText", model=self.wire, latent=latent, positive=positive, negative=negative,
+                          sigmas=sigmas, cfg=7.5, iterations=2, rate=0.01)
+        guider = self.node("CFGGuider", model=self.wire, positive=positive, negative=[found, 1], cfg=7.5)
+        self.shown([self.node("SamplerCustomAdvanced", noise=[found, 0], guider=[guider, 0], sampler=sampler, sigmas=sigmas,
+                              latent_image=latent), 0])
 
     def sweep(self):
         """A sheet of pictures over one knob of the sampler."""
@@ -186,5 +170,5 @@ class Drawing:
         seeded, name = next((node["inputs"], name) for node in self.nodes.values() for name in ("seed", "noise_seed")
                             if name in node["inputs"] and not node["class_type"].startswith(OURS))
         seeded[name] = [values, 0]
-        each = self.node("GuidanceSweep", image=self.decoded(), cell=[values, 3])
+        each = self.node("GuidanceSweep", image=self.decoded(self.latent), cell=[values, 3])
         self.node("GuidanceGrid", images=[each, 0], labels=[values, 2], columns=0, notes=[each, 1])

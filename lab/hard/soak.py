@@ -3,7 +3,7 @@ from tqdm import tqdm
 
 from .connection import Connection
 from .fuzz import drawn
-from .prompts import Menu
+from .menu import Menu
 
 LOOKS = 5  # times that the server is looked at; what comes before the first is warming up
 MORE = 1.1  # times the memory at the first look that there may be at the last; it also depends on the last prompt

@@ -1,5 +1,5 @@
 """What is done to a prompt so that it is wrong: its values, its wires, its form."""
-from .prompts import OURS
+from .menu import OURS
 
 MEGABYTE = 2**20
 NUMBERS = [float("nan"), float("inf"), -float("inf"), 1e308, -1e308, 1e-308, -1, 0, -0.0, 10**400, -(2**63), 2**64, True]
