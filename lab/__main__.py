@@ -112,6 +112,11 @@ def workflows(args):
     write()
 
 
+def screens(args):
+    from pack.lab.screens import make
+    make()
+
+
 def strips(args):
     from pack.lab import figures, strips
     strips.write(args.nodes)
@@ -211,6 +216,8 @@ def main():
     command.set_defaults(run=strength)
     command = commands.add_parser("workflows", help="write the example workflows from the menu")
     command.set_defaults(run=workflows)
+    command = commands.add_parser("screens", help="take the pictures of the readme and of the template browser")
+    command.set_defaults(run=screens)
     command = commands.add_parser("strips", help="draw the pictures of the help pages")
     command.add_argument("nodes", nargs="*", help="only theirs, by their ids (default: all)")
     command.set_defaults(run=strips)

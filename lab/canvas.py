@@ -7,6 +7,10 @@ PROMPT = PROMPTS[0]
 WIDGETS = ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO")
 GAP, LINE, HEAD = 40, 24, 34  # pixels: between things, of a widget, of a title
 RUN_LINE = 60  # what a run says below the widgets of a strategy
+SAMPLED = ("positive", "negative", "latent_image", "seed")  # what a sampler is given besides its model
+BEFORE = 230  # pixels that a folded node takes at most
+LISTED = 10  # inputs that the host's Create List has at most
+WINDOW, FILLED = (1600, 900), 0.75  # a browser's pixels, and the share of them that the page gives a workflow that it opens
 
 
 def is_widget(form, options):
@@ -53,6 +57,12 @@ class Canvas:
         height = height or 20 * max(sockets, len(outputs)) + LINE * (len(widgets) + 3 * texts) + 16 + ours
         return self.place(kind, at, (width, height), inputs, outputs, widgets, title)
 
+    def folded(self, *given, **named):
+        """As `add`, but only its title shows."""
+        node = self.add(*given, **named)
+        node["flags"]["collapsed"] = True
+        return node
+
     def note(self, at, size, text):
         return self.place("MarkdownNote", at, size, [], [], [text])
 
@@ -85,53 +95,78 @@ class Canvas:
         self.reroutes.append({"id": len(self.reroutes) + 1, **after, "pos": list(at), "linkIds": []})
         return len(self.reroutes)
 
-    def group(self, title, nodes, color="#8AA", left=None):
-        """A frame around the nodes, and from `left` on; returns the y of its lower edge."""
-        left = min(n["pos"][0] for n in nodes) - GAP // 2 if left is None else left
+    def group(self, title, nodes, color="#8AA"):
+        """A frame around the nodes; returns the y of its lower edge."""
+        left = min(n["pos"][0] for n in nodes) - GAP // 2
         top = min(n["pos"][1] for n in nodes) - 2 * HEAD - GAP // 2
-        right = max(n["pos"][0] + n["size"][0] for n in nodes) + GAP // 2
-        lower = max(n["pos"][1] + (0 if n["flags"].get("collapsed") else n["size"][1]) for n in nodes) + GAP // 2
+        right, lower = (max(corner) + GAP // 2 for corner in zip(*map(lower_right, nodes)))
         self.groups.append({"id": len(self.groups) + 1, "title": title, "flags": {}, "color": color, "font_size": 24,
                             "bounding": [left, top, right - left, lower - top]})
         return lower
 
-    def text(self, scale=0.6, offset=(60, 100)):
-        """As JSON, a line for each node, link and group. scale, offset: of the view that it opens with."""
+    def view(self):
+        """(scale, offset) with which all nodes are in view, as the page chooses them where it opens a template."""
+        corners = [(*node["pos"], *lower_right(node)) for node in self.nodes]
+        left, top, right, lower = (pick(column) for pick, column in zip((min, min, max, max), zip(*corners)))
+        left, top, right, lower = left - 10, top - 40, right + 10, lower + 10
+        scale = min(FILLED * room / size for room, size in zip(WINDOW, (right - left, lower - top)))
+        return scale, [(room / scale - low - high) / 2 for room, low, high in zip(WINDOW, (left, top), (right, lower))]
+
+    def text(self):
+        """As JSON, a line for each node, link and group."""
         lines = lambda entries: "[\n" + ",\n".join(json.dumps(entry) for entry in entries) + "\n]"
-        view = {"scale": scale, "offset": list(offset)}
+        scale, offset = self.view()
+        view = {"scale": round(scale, 3), "offset": [round(x) for x in offset]}
         extra = {"ds": view, "reroutes": self.reroutes, "linkExtensions": self.last_stops}
         return (f'{{"last_node_id": {len(self.nodes)}, "last_link_id": {len(self.links)},\n'
                 f'"nodes": {lines(self.nodes)},\n"links": {lines(self.links)},\n"groups": {lines(self.groups)},\n'
                 f'"config": {{}}, "version": 0.4,\n"extra": {json.dumps(extra)}}}\n')
 
 
-def setup(canvas, top, flow=False, batch=4):
-    """What all samplers of a file share, one below the other: (node, output) by name."""
-    first = len(canvas.nodes)
-    model = canvas.add("GuidanceDemoModel", (0, top))
-    top += 180
-    shared = {"model": (model, 0)}
-    if flow:
-        again = {"values": {"prediction": "flow"}, "title": "The same as a flow model"}
-        shared["flow"] = (canvas.add("GuidanceDemoModel", (0, top), **again), 0)
-        top += 180
-    clip = {"clip": (model, 1)}
-    prompt = canvas.add("CLIPTextEncode", (0, top), clip, {"text": PROMPT}, "Prompt", height=100)
-    empty = canvas.add("CLIPTextEncode", (0, top + 180), clip, {"text": ""}, "Negative: empty", height=100)
-    latent = canvas.add("EmptyLatentImage", (0, top + 360), values={"width": 32, "height": 32, "batch_size": batch})
+def lower_right(node):
+    x, y = node["pos"]
+    width, height = (160, 0) if node["flags"].get("collapsed") else node["size"]
+    return x + width, y + height
+
+
+def begun(known, text, height, third=None, prediction="v", prompt=PROMPT):
+    """(canvas, what its samplers share) with a note of this height and the model below it. third: (title, text) of another
+    prompt. What is shared is (node, output) by name; the third prompt's name is its title."""
+    canvas = Canvas(known)
+    canvas.note((0, 0), (300, height), text)
+    y, first = height + 3 * HEAD + GAP // 2, len(canvas.nodes)
+    model = canvas.add("GuidanceDemoModel", (0, y), values={"prediction": prediction})
+    shared = {"model": (model, 0), "clip": (model, 1), "vae": (model, 2)}
+    y += 170
+    for name, title, text in (("positive", "Prompt", prompt), ("negative", "Negative: empty", ""),
+                              *([(third[0], *third)] if third else [])):
+        shared[name] = (canvas.add("CLIPTextEncode", (0, y), {"clip": (model, 1)}, {"text": text}, title, height=80), 0)
+        y += 136
+    latent = canvas.add("EmptyLatentImage", (0, y), values={"width": 32, "height": 32, "batch_size": 1})
     canvas.group("Model and prompt", canvas.nodes[first:], "#888")
-    return {**shared, "positive": (prompt, 0), "negative": (empty, 0), "latent_image": (latent, 0), "vae": (model, 2),
-            "clip": (model, 1)}
+    return canvas, {**shared, "latent_image": (latent, 0)}
 
 
-def sample(canvas, model, at, source, values):
-    """A sampler with its picture; returns the sampler. source: from the name of an input, and its number, to its link."""
-    x, y = at
-    links = {name: source(name, i) for i, name in enumerate(("positive", "negative", "latent_image"))}
+def sampler(canvas, at, model, given, values, title=None):
+    """A sampler. given: where its prompts and its latent come from, by name."""
+    links = {"model": model, **{name: source for name, source in given.items() if name in SAMPLED}}
     values = {"sampler_name": "euler", "scheduler": "normal", **values}
-    sampler = canvas.add("KSampler", at, {"model": model, **links}, values, width=280, height=262)
-    decode = canvas.add("VAEDecode", (x, y + 310), {"samples": (sampler, 0), "vae": source("vae", 3)}, width=280)
-    decode["flags"]["collapsed"] = True
-    picture = canvas.add("PreviewImage", (x + 280 + GAP, y), {"images": (decode, 0)}, width=260, height=290)
-    picture["outputs"] = []  # later ComfyUIs have one, and the files are the same from all
-    return sampler
+    return canvas.add("KSampler", at, links, values, title, width=280, height=262)
+
+
+def listed(canvas, nodes, at, title, output=0):
+    """The node of a list of these nodes' outputs. It is folded; where they are many, another one below it has the first."""
+    sources, (x, y) = [(node, output) for node in nodes], at
+    if len(nodes) > LISTED:
+        rest = len(nodes) - LISTED + 1
+        sources = [(listed(canvas, nodes[:-rest], (x, y + 100), title, output), 0), *sources[-rest:]]
+    return canvas.folded("CreateList", at, {f"inputs.input{i}": source for i, source in enumerate(sources)}, title=title)
+
+
+def side_by_side(canvas, latents, vae, labels, columns, at, size, below=False):
+    """From what several samplers made to one sheet of pictures, which is below the folded nodes before it, or beside them."""
+    x, y = at
+    place, sheet = ((x + BEFORE, y), (x, y + 50)) if below else ((x, y + 50), (x + BEFORE, y))
+    decoded = canvas.folded("VAEDecode", place, {"samples": (listed(canvas, latents, at, "All of them"), 0), "vae": vae})
+    canvas.add("GuidanceGrid", sheet, {"images": (decoded, 0)}, {"labels": ", ".join(labels), "columns": columns},
+               width=size[0], height=size[1])

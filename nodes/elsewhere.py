@@ -27,7 +27,8 @@ class TSG(Strategy):
         number("spread", 0.1, 0.0, 1.0, "How far from the right time, as a share of the run. 0 is off."),
         io.Float.Input("power", default=1.0, min=0.0, max=4.0, step=0.05, display_name="power (less at the end)",
                        tooltip="The larger, the less the time is moved towards the end of the run. 0 is the same throughout."),
-        io.Int.Input("seed", default=0, min=0, max=2**32 - 1, tooltip="Of the wrong times, one for each step."),
+        io.Int.Input("seed", default=0, min=0, max=2**32 - 1, tooltip="Of the wrong times, one for each step.",
+                     control_after_generate=False),
         *when,
     ]
 

@@ -15,7 +15,7 @@ from comfy.ldm.modules.attention import optimized_attention
 from comfy.model_patcher import set_model_options_patch_replace
 from comfy_extras.nodes_model_advanced import RescaleCFG
 from pack.guidance.pladis import entmax15, sparsemax
-from pack.lab.workflows import Canvas
+from pack.lab.canvas import Canvas
 from pack.migration.table import TABLE
 from pack.tests.architectures import ARCHITECTURES
 from pack.tests.host import NODES, prompt, tiny_model

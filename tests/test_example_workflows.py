@@ -102,7 +102,7 @@ def test_every_sampler_runs_and_every_strategy_before_it_changes_its_picture(fil
 
 
 def test_the_plot_of_the_probe_runs_and_has_seen_every_step(known):
-    workflow = quick(next(file for file in FILES if file.stem == "measured"), known)
+    workflow = quick(next(file for file in FILES if file.stem == "measure_what_guidance_does"), known)
     (plot,) = (number for number, entry in workflow.items() if entry["class_type"] == "GuidanceProbePlot")
     picture, numbers = lab_demo.evaluate(workflow, plot, known, {})
     assert picture.isfinite().all() and len(json.loads(numbers)["step"]) == STEPS
@@ -110,7 +110,7 @@ def test_the_plot_of_the_probe_runs_and_has_seen_every_step(known):
 
 
 def test_the_inverted_picture_is_made_again_and_another_prompt_makes_another(known):
-    workflow = quick(next(file for file in FILES if file.stem == "edit"), known)
+    workflow = quick(next(file for file in FILES if file.stem == "edit_a_picture"), known)
     for entry in workflow.values():
         entry["inputs"] |= {"BasicScheduler": {"steps": STEPS}, "GuidanceNullText": {"rate": 0.1}}.get(entry["class_type"], {})
     results, (first,) = {}, samplers(workflow)

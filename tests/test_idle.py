@@ -4,6 +4,7 @@ Idle is a step that plans nothing and whose `apply` hands back the very State th
 """
 
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
@@ -55,6 +56,7 @@ STRATEGIES = {
     "skimmed_cfg": (g.skimmed_cfg, False),
     "smc_cfg": (g.smc_cfg, False),
     "stream_cfg": (partial(g.stream_cfg, 1.0, 1.0), False),
+    "superconditioning": (g.superconditioning, False),
     "swg": (g.swg, True),
     "tcfg": (g.tcfg, False),
     "tpg": (partial(g.tpg, ["middle"]), True),
@@ -65,6 +67,15 @@ ACTIVE = {
     "cfg_zero_star, standing still": partial(g.cfg_zero_star, zero_steps=1),
     "dynamic_threshold, pixels": partial(g.dynamic_threshold, form="pixels"),
     "perp_cfg, literal": partial(g.perp_cfg, literal=True),
+}
+
+# What the readme calls those that act.
+README = {
+    "attention_away": "NAG", "cads": "CADS", "cfgpp": "CFG++", "classifier": "Classifier guidance",
+    "distilled": "Distilled guidance over time", "erg": "Attention\n  temperature", "fbg": "FBG",
+    "momentum_guidance": "Momentum guidance", "negative_weighted": "weighted", "pag": "PAG", "perp_neg": "perp-neg",
+    "pladis": "PLADIS", "push_away": "Push a word away", "s2_guidance": "Random layers left out", "seg": "SEG",
+    "skip_layers": "Skip layers", "swg": "SWG", "tpg": "Shuffled tokens", "tsg": "TSG",
 }
 
 
@@ -95,6 +106,14 @@ def test_at_scale_1_a_strategy_acts_or_hands_back_the_very_state(name):
             and planned.scale == 1 and after is before
             for moment, planned, before, after in met(make, 1.0)]
     assert all(idle) is not acts
+
+
+def test_the_readme_names_what_acts_at_scale_1():
+    readme = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+    told = readme[readme.index("**At cfg 1**"):].split("\n\n## ")[0]
+    assert README.keys() == {name for name, (_, acts) in STRATEGIES.items() if acts}
+    for words in README.values():
+        assert words in told
 
 
 @pytest.mark.parametrize("make", ACTIVE.values(), ids=ACTIVE)

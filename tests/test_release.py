@@ -84,8 +84,8 @@ def test_installed_alone_it_has_every_node_with_its_help_and_runs_a_template(shi
         assert ids <= server.get("/object_info")[1].keys()
         assert all(server.get(f"/extensions/{NAME}/docs/{id}.md")[0] == 200 for id in ids)
         assert f"/extensions/{NAME}/js/schedule.js" in server.get("/extensions")[1]
-        assert "schedules" in server.get("/workflow_templates")[1][NAME]
-        template = server.base / "custom_nodes" / NAME / "example_workflows" / "schedules.json"
+        assert "draw_a_curve" in server.get("/workflow_templates")[1][NAME]
+        template = server.base / "custom_nodes" / NAME / "example_workflows" / "draw_a_curve.json"
         outputs = server.run(quick(template, {**classes(), **EXTRAS}))
         assert any(shown.get("images") for shown in outputs.values())
 

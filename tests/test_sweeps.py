@@ -175,7 +175,7 @@ def test_without_a_second_axis_its_output_ends_the_prompt_with_a_sentence(host):
 @classic
 def test_the_five_pictures_are_what_they_are_called(host):
     known = {**lab_demo.classes(), **workflows.EXTRAS}
-    graph = to_api(json.loads((workflows.FOLDER / "five_pictures.json").read_text()), known)
+    graph = to_api(json.loads((workflows.FOLDER / "what_cfg_is.json").read_text()), known)
     for entry in graph.values():
         entry["inputs"] |= {"KSampler": {"steps": 4}}.get(entry["class_type"], {})
     kinds = {kind: [id for id, entry in graph.items() if entry["class_type"] == kind] for kind in ("CreateList", "GuidanceGrid")}

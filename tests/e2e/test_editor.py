@@ -780,7 +780,7 @@ def test_help_pages_and_scripts_are_served(server):
 @pytest.mark.newer_page
 def test_the_example_workflow_runs(page):
     empty(page)
-    workflow = json.loads((ROOT / "example_workflows" / "schedules.json").read_text())
+    workflow = json.loads((ROOT / "example_workflows" / "draw_a_curve.json").read_text())
     page.evaluate("workflow => app.loadGraphData(workflow, true, false, app.extensionManager.workflow?.activeWorkflow)", workflow)
     page.wait_for_function("count => app.graph._nodes.length === count", arg=len(workflow["nodes"]))
     kinds = page.evaluate("app.graph._nodes.map(n => n.comfyClass)")
