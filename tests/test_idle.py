@@ -55,6 +55,7 @@ STRATEGIES = {
     "skimmed_cfg": (g.skimmed_cfg, False),
     "smc_cfg": (g.smc_cfg, False),
     "stream_cfg": (partial(g.stream_cfg, 1.0, 1.0), False),
+    "superconditioning": (g.superconditioning, False),
     "swg": (g.swg, True),
     "tcfg": (g.tcfg, False),
     "tpg": (partial(g.tpg, ["middle"]), True),
