@@ -62,7 +62,7 @@ def said(told):
 
 
 def touches_us(ending, log):
-    """Whether the pack is at fault, as far as tracebacks tell. log: what the server has written meanwhile, where it is known."""
+    """Whether the pack is at fault, as far as tracebacks tell. log: what the server has written meanwhile, where known."""
     if ending.kind != FAILED:
         return is_ours(json.dumps(ending.told) + (log if ending.kind == BROKEN else ""))
     # A run has always been through the pack's hooks: what counts is who called last, but for torch.
