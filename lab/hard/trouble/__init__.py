@@ -3,7 +3,6 @@ looks at a latent. They are no part of the pack."""
 import base64
 import gc
 import os
-import signal
 
 import comfy.model_management
 import nodes
@@ -11,6 +10,7 @@ import torch
 from comfy.patcher_extension import WrappersMP
 from comfy_api.latest import ComfyExtension, io
 
+KILL = 9  # Windows has no signal of that name, but ends a process just so
 KINDS = ["none", "interrupt", "out of memory", "little memory", "kill"]
 
 
@@ -44,7 +44,7 @@ class Trouble:
             if self.kind == "out of memory":
                 raise comfy.model_management.OOM_EXCEPTION("Allocation on device: out of memory, as the hard tests want it.")
             if self.kind == "kill":
-                os.kill(os.getpid(), signal.SIGKILL)
+                os.kill(os.getpid(), KILL)
         return executor(*args, **kwargs)
 
 
