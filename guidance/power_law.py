@@ -4,6 +4,8 @@ from . import ops
 from .core import Step
 from .schedule import at
 
+MOST = 1e3  # times the scale; more is no picture, and in the end no number
+
 
 def power_law(alpha=0.9, reference=0.1):
     """Guide more where the two predictions differ much, less where they differ little.
@@ -23,6 +25,6 @@ def power_law(alpha=0.9, reference=0.1):
             return state
         direction = state.direction
         size = ops.rms(direction) / abs(gain)
-        return state.bend(((size / reference) ** power - 1) * direction)
+        return state.bend((((size / reference) ** power).clamp_max(MOST) - 1) * direction)
 
     return Step(apply=apply)

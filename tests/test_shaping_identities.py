@@ -682,6 +682,10 @@ def test_power_law_is_cfg_at_its_reference(space):
     same(run(), run.state.denoised)
 
 
+def test_power_law_at_its_steepest_is_a_number():
+    assert Run(power_law(10.0, reference=1e-4), dtype=torch.float32)(3).isfinite().all()  # 1e40 is no float
+
+
 def test_power_law_and_beta_cfg_do_not_care_for_the_size_of_the_picture():
     for make in (power_law, beta_cfg):
         small = Run(make(), shape=(1, 4, 6, 5))

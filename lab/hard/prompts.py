@@ -22,7 +22,6 @@ SET = {  # so that a prompt takes no time, or where inputs have to fit each othe
     "GuidanceModelPreset": lambda rng: {"variant": "auto"},
     "GuidanceNull": lambda rng: {"null": rng.choice(["zeros", "independent", "mean"])},
     "GuidancePAG": lambda rng: {"unit": "percent"},  # whose start and end may be left out
-    "GuidancePowerLaw": lambda rng: {"reference": rng.choice([0.1, 1.0])},  # 0.0001 to the power of 10 is no float
     "GuidanceCADS": lambda rng: dict(zip(["start", "full"], sorted([rng.random(), rng.random()]))),
     "GuidanceSWG": lambda rng: {"size": rng.choice([0.5, 0.625, 0.75]), "count": rng.choice([2, 3, 4])},
 }
