@@ -150,4 +150,4 @@ def test_with_it_a_lora_learns_what_its_pictures_are_without_a_caption(demo):
         losses = torch.tensor(losses["loss"])
         assert losses[-8:].mean() < 0.7 * losses[:8].mean()
         after[name] = error(LoraModelLoader.execute(demo.model, lora, 1.0).result[0])
-    assert after["with"] < 0.7 * after["without"] < 0.7 * error(demo.model)
+    assert after["with"] < 0.8 * min(after["without"], error(demo.model))

@@ -108,7 +108,7 @@ class Drawing:
         if way < 0.28:
             return {"points": [[0, y()], [1, y()]], "interpolation": "linear"}
         if way < 0.33 and options.get("min", -1) <= 0 and options.get("max", 1) >= 1:
-            return self.link("curve", ["CURVE"])  # which lies between 0 and 1
+            return self.link("curve", ["CURVE"]) or self.number(options)  # which lies between 0 and 1
         if way < 0.38:
             return [self.node("GuidanceSchedule", schedule=f"0:{y()}, 1:{y()}"), 0]
         return self.number(options)
