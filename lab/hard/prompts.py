@@ -69,6 +69,9 @@ class Drawing:
                     inputs[input] = value
         if "unit" in inputs and "start" in self.menu.inputs(name):
             self.set_window(inputs)
+        if name == "PerpNegGuider":  # of two prompts that are the same it makes 0 / 0
+            for input, text in (("positive", "a red ring"), ("empty_conditioning", "")):
+                inputs[input] = [self.node("CLIPTextEncode", text=text, clip=[self.loaded, 1]), 0]
         if name == "GuidanceDemoClassifier":
             inputs["value"] = self.rng.choice(WORDS[inputs["attribute"]])
         return self.node(name, **inputs)
