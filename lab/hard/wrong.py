@@ -96,9 +96,11 @@ WAYS = [wrong_value] * 10 + [missing_input, unknown_input, wrong_link, wrong_lin
 
 def spoil(rng, nodes):
     """Make a prompt wrong in one to three places; what was done, by name."""
-    done = []
-    for _ in range(rng.choice([1, 1, 1, 2, 3])):
-        way = rng.choice(WAYS)
+    done, ways = [], [rng.choice(WAYS) for _ in range(rng.choice([1, 1, 1, 2, 3]))]
+    if unknown_input in ways or other_node in ways:
+        # A link to nowhere at an input that a node does not have ends the host's worker, whoever's node it is.
+        ways = [way for way in ways if way is not wrong_link]
+    for way in ways:
         way(rng, nodes)
         done.append(way.__name__)
     if rng.random() < 0.03:  # last, as nothing else can be done to what is no node
