@@ -124,7 +124,7 @@ def as_number(input, value, schedulable):
         return value
     if not isinstance(value, Real):
         raise wrong(input, value, allowed)
-    return value
+    return int(value) if isinstance(value, bool) else value  # as the host takes it where there may be no schedule
 
 
 def text_schedule(input, text):

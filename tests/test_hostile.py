@@ -241,6 +241,11 @@ def test_what_is_typed_is_refused_before_anything_runs(id, knobs, wrong):
     assert_one_sentence(NODES[id].validate_inputs(**{**knobs, **wrong}), *wrong)
 
 
+@pytest.mark.parametrize("id, knob", [("GuidanceSWG", "scale"), ("GuidancePAG", "scale"), ("GuidanceRescale", "strength")])
+def test_true_is_1_as_in_the_hosts_own_numbers(id, knob, model):
+    assert torch.equal(sample(made(id, model, **{knob: True})), sample(made(id, model, **{knob: 1.0})))
+
+
 def test_an_unknown_word_of_a_megabyte_is_quoted_in_part(demo):
     """The whole megabyte before."""
     with pytest.raises(ValueError) as error:
