@@ -122,9 +122,11 @@ def as_number(input, value, schedulable):
             return text_schedule(input, value)
     if isinstance(value, Schedule) and schedulable:
         return value
+    if isinstance(value, bool):
+        return int(value)  # as the host takes it where there may be no schedule
     if not isinstance(value, Real):
         raise wrong(input, value, allowed)
-    return int(value) if isinstance(value, bool) else value  # as the host takes it where there may be no schedule
+    return value
 
 
 def text_schedule(input, text):
