@@ -53,7 +53,7 @@ LEFT_OUT = {
 
 
 def points(prediction="eps"):
-    """All points, in the order in which they are measured: plain CFG, the most used strategies, then the menu's order."""
+    """All points, in the order in which they are shown: plain CFG, the most used strategies, then the menu's order."""
     menu = [cls for cls in STRATEGIES if cls.node_id not in LEFT_OUT]
     if prediction != "flow":
         menu = [cls for cls in menu if cls.node_id not in FLOW_ONLY]
@@ -68,3 +68,13 @@ def strengths(cls):
         cfg, knob, values, more = KNOBS[node]
         return [Point(title, f"{knob} {value:g}", cfg, node, {knob: value, **more}) for value in values]
     return [Point(title, f"cfg {cfg:g}", cfg, node, MORE.get(node, SETTINGS.get(node, {}))) for cfg in FEWER]
+
+
+def broad(points):
+    """The points in the order in which they are computed: plain CFG, then every strategy's middle strength, then the weaker
+    and stronger ones, so that a run that is cut short has compared as many strategies as it can."""
+    def turn(point):
+        own = [other for other in points if other.strategy == point.strategy]
+        return 0 if point.strategy == PLAIN else 1 + (own.index(point) - len(own) // 2) % len(own)
+
+    return sorted(points, key=turn)

@@ -28,8 +28,8 @@ def report(args):
     try:
         setup = setup_of(args)
         points = chosen(grid.points(args.prediction), args.strategies)
+        follow(args, store, [job for point in grid.broad(points) for job in jobs_of(setup, point)])
         jobs = [jobs_of(setup, point) for point in points]
-        follow(args, store, [job for part in jobs for job in part])
         done = [(point, part) for point, part in zip(points, jobs) if all(job.name in store for job in part)]
         plain = sum(point.strategy == grid.PLAIN for point, _ in done)
         if plain < 2:
