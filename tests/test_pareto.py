@@ -142,6 +142,16 @@ def test_every_strategy_of_the_menu_is_measured_or_its_absence_explained(predict
     assert absent == {*grid.LEFT_OUT, *(() if prediction == "flow" else grid.FLOW_ONLY)}
 
 
+def test_a_run_that_is_cut_short_has_compared_as_many_strategies_as_it_can():
+    points = grid.points("flow")
+    order = grid.broad(points)
+    assert sorted(map(str, order)) == sorted(map(str, points))
+    plain, names = len(grid.SCALES), list(dict.fromkeys(point.strategy for point in points))
+    assert {point.strategy for point in order[:plain]} == {grid.PLAIN}
+    assert [point.strategy for point in order[plain:plain + len(names) - 1]] == names[1:]
+    assert {point.cfg for point in order[plain:plain + len(names) - 1] if point.node not in grid.KNOBS} == {grid.FEWER[1]}
+
+
 def test_every_point_has_knobs_that_its_node_takes():
     nodes = {cls.node_id: cls for cls in STRATEGIES}
     for point in grid.points("flow"):
