@@ -32,6 +32,24 @@ def train(args):
     processes.start_processes(train, (args,), args.processes, start_method="fork")
 
 
+def null_chance(args):
+    from pack.lab.null_chance import report
+    report(args.steps, args.n, args.minutes)
+
+
+def single_pass(args):
+    from pack.lab import single_pass
+    if args.train:
+        single_pass.train(args.train)
+    else:
+        single_pass.report(n=args.n, prediction=args.prediction)
+
+
+def superconditioning(args):
+    from pack.lab.superconditioning_example import report
+    report()
+
+
 def judge(args):
     from pack.lab.train_judge import train
     train()
@@ -143,9 +161,25 @@ def main():
     command.add_argument("--batch", type=int, default=64)
     command.add_argument("--processes", type=int, default=2)
     command.add_argument("--seed", type=int, default=0)
+    command.add_argument("--average", type=float, default=.998, help="of the weights: how much of it each step keeps")
+    command.add_argument("--null", type=float, default=0.1, help="share of samples that lose their caption")
+    command.add_argument("--both", action="store_true", help="predict with the prompt and without it, in twice the channels; "
+                         "with --null 0")
     command.add_argument("--out", default=str(ROOT / "nodes" / "demo" / "model.safetensors"))
     command.add_argument("--log", default=str(ROOT / "lab" / "training.jsonl"))
     command.set_defaults(run=train)
+    command = commands.add_parser("null_chance", help="train at several shares of dropped captions, and measure guidance")
+    command.add_argument("--steps", type=int, default=700, help="of each training, 64 images each (default: 700)")
+    command.add_argument("--n", type=int, default=256, help="images per scale")
+    command.add_argument("--minutes", type=float, default=float("inf"), help="begin nothing more after these")
+    command.set_defaults(run=null_chance)
+    command = commands.add_parser("single_pass", help="compare guidance in one pass with guidance in two")
+    command.add_argument("--train", type=int, default=0, metavar="STEPS", help="train the second half instead")
+    command.add_argument("--n", type=int, default=512, help="images per scale")
+    command.add_argument("--prediction", choices=["v", "eps", "flow"], default="v")
+    command.set_defaults(run=single_pass)
+    command = commands.add_parser("superconditioning", help="train a network of points that predicts both at once, in seconds")
+    command.set_defaults(run=superconditioning)
     command = commands.add_parser("judge", help="train the judge that the sweep measures with")
     command.set_defaults(run=judge)
     command = commands.add_parser("noisy_judge", help="train the classifier that knows noise")

@@ -129,13 +129,13 @@ def lower_right(node):
     return x + width, y + height
 
 
-def begun(known, text, height, third=None, prediction="v", prompt=PROMPT):
+def begun(known, text, height, third=None, prediction="v", prompt=PROMPT, **knobs):
     """(canvas, what its samplers share) with a note of this height and the model below it. third: (title, text) of another
-    prompt. What is shared is (node, output) by name; the third prompt's name is its title."""
+    prompt. What is shared is (node, output) by name; the third prompt's name is its title. knobs: more of the model's."""
     canvas = Canvas(known)
     canvas.note((0, 0), (300, height), text)
     y, first = height + 3 * HEAD + GAP // 2, len(canvas.nodes)
-    model = canvas.add("GuidanceDemoModel", (0, y), values={"prediction": prediction})
+    model = canvas.add("GuidanceDemoModel", (0, y), values={"prediction": prediction, **knobs})
     shared = {"model": (model, 0), "clip": (model, 1), "vae": (model, 2)}
     y += 170
     for name, title, text in (("positive", "Prompt", prompt), ("negative", "Negative: empty", ""),

@@ -1,4 +1,5 @@
-"""The example workflows that end in a labelled sheet: two sweeps, and the five pictures that explain what CFG is."""
+"""The example workflows that end in a labelled sheet: two sweeps, the five pictures that explain what CFG is, and a
+model that is guided in one row."""
 from .canvas import GAP, begun, listed, sampler
 
 LEFT = 300 + GAP + GAP // 2  # the left edge of the second column
@@ -34,10 +35,20 @@ All have the same noise.
 - **another null** goes away from *{ANOTHER}* instead, so only the red is driven further.
 - **reversed**: prompt and negative exchanged. It goes away from the prompt: the same as cfg -4."""
 
+ONE_ROW = """\
+# Guidance in one row
+
+CFG asks the model twice at every step. This one was trained to say both at once, with the prompt and without it, and
+**Single-pass guidance** guides from one to the other in **one row**.
+
+*Two rows*: without that node it runs as any other model. Rows and seconds stand under each picture.
+
+Its second half is small and was trained for minutes: its guidance is near CFG's, and not the same."""
+
 
 def files(known):
     return {"compare_cfg_by_seed.json": cfg_by_seed(known), "compare_cfg_by_pag.json": cfg_by_pag(known),
-            "what_cfg_is.json": five_pictures(known)}
+            "what_cfg_is.json": five_pictures(known), "guidance_in_one_row.json": one_row(known)}
 
 
 def cfg_by_seed(known):
@@ -75,6 +86,23 @@ def ended(canvas, shared, values, model, links=None):
 
 def on_a_sheet(canvas, at, links, labels="", width=860, height=960):
     canvas.add("GuidanceGrid", at, links, {"labels": labels}, width=width, height=height)
+
+
+def one_row(known):
+    canvas, shared = begun(known, ONE_ROW, 320, network="single-pass")
+    first = len(canvas.nodes)
+    single = canvas.add("GuidanceSinglePass", (LEFT, 340), {"model": shared["model"]}, width=280, height=110)
+    costs = []
+    for y, model in ((0, shared["model"]), (500, (single, 0))):
+        made = sampler(canvas, (LEFT, y), model, shared, {"steps": 16, "cfg": 6.0})
+        decoded = canvas.folded("VAEDecode", (LEFT + 280 + GAP, y), {"samples": (made, 0), "vae": shared["vae"]})
+        costs.append(canvas.folded("GuidanceCost", (LEFT + 280 + GAP, y + 60), {"image": (decoded, 0)}))
+    canvas.group("Without the node, and with it", canvas.nodes[first:])
+    first, x = len(canvas.nodes), LEFT + 280 + 180 + 3 * GAP
+    lists = [listed(canvas, costs, (x, 60 * output), title, output) for output, title in enumerate(("Pictures", "Costs"))]
+    on_a_sheet(canvas, (x, 130), {"images": (lists[0], 0), "notes": (lists[1], 0)}, "two rows, one row", width=700, height=480)
+    canvas.group("Side by side", canvas.nodes[first:])
+    return canvas.text()
 
 
 def five_pictures(known):

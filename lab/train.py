@@ -18,7 +18,7 @@ from ..guidance.dropout import drop_condition
 from ..nodes.demo.network import ARCHITECTURE, DemoUNet, eight_groups
 from ..nodes.demo.noise import SIGMA_LIMIT, sigma_table, timestep
 from ..nodes.demo.text import TextEncoder, tokenize
-from . import data
+from . import data, superconditioning
 
 WEIGHTS = Path(__file__).with_name("demo_model.safetensors")
 NULL_CHANCE = .1
@@ -34,9 +34,10 @@ class TrainOps:
 
 
 class Trainee(nn.Module):
-    """Text encoder and network as one module; the names of its weights are those of the weights file."""
+    """Text encoder and network as one module; the names of its weights are those of the weights file. both: whether it predicts
+    with the prompt and without it, in twice the channels."""
 
-    def __init__(self):
+    def __init__(self, both=False):
         super().__init__()
         self.text = TextEncoder()
         self.unet = DemoUNet(**ARCHITECTURE, operations=TrainOps)
@@ -44,6 +45,8 @@ class Trainee(nn.Module):
             if name.endswith(("out_layers.3", "proj_out", "out.2")):  # every residual branch starts as nothing
                 nn.init.zeros_(module.weight)
                 nn.init.zeros_(module.bias)
+        if both:
+            superconditioning.widen(self.unet, "out.2")
 
     def forward(self, x, time, tokens):
         return self.unet(x, time, self.text(tokens), transformer_options={"optimized_attention_override": attention})
@@ -56,14 +59,14 @@ def attention(_, q, k, v, heads, *args, **kwargs):
     return (weights @ v).transpose(1, 2).flatten(2)
 
 
-def draw_batch(n, rng):
-    """Images (n, 3, H, W) in -1..1 and their tokens, a tenth of them the empty prompt."""
+def draw_batch(n, rng, null=NULL_CHANCE):
+    """Images (n, 3, H, W) in -1..1 and their tokens, this share of them the empty prompt."""
     scenes = data.draw_scenes(n, rng)
-    tokens, = drop_condition([data.noisy_tokens(scenes, rng)], [tokenize("").unsqueeze(0)], NULL_CHANCE, rng)
+    tokens, = drop_condition([data.noisy_tokens(scenes, rng)], [tokenize("").unsqueeze(0)], null, rng)
     return data.render(scenes, rng) * 2 - 1, tokens
 
 
-def loss(model, images, tokens, rng):
+def loss(model, images, tokens, rng, both=False):
     """Mean squared error of v. log sigma is normal, one draw per equal slice of its distribution."""
     n = len(images)
     slices = (torch.arange(n) + torch.rand(n, generator=rng)) / n
@@ -72,13 +75,19 @@ def loss(model, images, tokens, rng):
     noise = torch.randn(images.shape, generator=rng)
     s = sigma.view(-1, 1, 1, 1)
     h = (1 + s ** 2).sqrt()
+    target = (noise - s * images) / h
+    alone = None
+    if both:
+        tokens, alone = superconditioning.exchanged(tokens, rng)
     with torch.autocast("cpu", torch.bfloat16):
         v = model((images + s * noise) / h, timestep(sigma, table), tokens)
-    return (v.float() - (noise - s * images) / h).square().mean()
+    return superconditioning.loss(v, target, alone) if both else (v.float() - target).square().mean()
 
 
-def optimizers(model, gradient):
+def optimizers(model, gradient, ends=("words", "places", "time_embed", "input_blocks.0.", "unet.out.")):
     """Muon for the hidden matrices (a convolution is one, flattened), AdamW for the rest; both share `gradient`.
+
+    ends: words in the names of weights that are not hidden.
 
     Every parameter's grad is a slice of the one flat tensor, so that one call averages it over the processes.
     """
@@ -86,7 +95,6 @@ def optimizers(model, gradient):
     for name, weight in model.named_parameters():
         weight.grad = gradient[start:start + weight.numel()].view_as(weight)
         start += weight.numel()
-        ends = ("words", "places", "time_embed", "input_blocks.0.", "unet.out.")
         if weight.ndim < 2 or any(end in name for end in ends):
             rest.append(weight)
         else:
@@ -113,8 +121,8 @@ def train(rank, args):
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{args.meet}", rank=rank, world_size=args.processes)
     torch.manual_seed(args.seed)
-    model = Trainee()
-    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(.998))
+    model = Trainee(args.both)
+    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(args.average))
     size = sum(weight.numel() for weight in model.parameters())
     shared = torch.zeros(size + 2)  # the gradient, then progress and loss, which all workers must agree on
     steppers = optimizers(model, shared[:size])
@@ -125,7 +133,7 @@ def train(rank, args):
         Path(args.log).write_text("")
     while progress < 1:
         shared.zero_()
-        error = loss(model, *draw_batch(args.batch // args.processes, rng), rng)
+        error = loss(model, *draw_batch(args.batch // args.processes, rng, args.null), rng, args.both)
         error.backward()
         minutes = (time.time() - start) / 60
         shared[-2] = step / args.steps if args.steps else minutes / args.minutes

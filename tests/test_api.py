@@ -73,7 +73,7 @@ def test_a_plan_stands_in_the_history_and_lets_the_model_through(server, info):
 
 def test_every_node_has_a_place_in_an_example_workflow(info):
     shown = {node["type"] for example in EXAMPLES for node in json.loads(example.read_text())["nodes"]}
-    needs_a_model_of_its_own = {"GuidanceLikeness", "GuidanceTextLikeness", "GuidanceDistilled", "GuidanceSinglePass", "GuidanceModelPreset", "GuidanceNegativeTexts", "GuidanceTrainingDropout"}  # or pictures, which do not come with the pack
+    needs_a_model_of_its_own = {"GuidanceLikeness", "GuidanceTextLikeness", "GuidanceDistilled", "GuidanceModelPreset", "GuidanceNegativeTexts", "GuidanceTrainingDropout"}  # or pictures, which do not come with the pack
     assert {name for name in info if name.startswith("Guidance")} - needs_a_model_of_its_own <= shown
 
 

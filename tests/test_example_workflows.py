@@ -16,7 +16,7 @@ from pack.tests.host import NODES
 FILES = sorted((Path(__file__).parent.parent / "example_workflows").glob("*.json"))
 every_file = pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 NOTES = ("MarkdownNote", "Note")
-ELSEWHERE = {"GuidanceLikeness", "GuidanceTextLikeness", "GuidanceDistilled", "GuidanceSinglePass", "GuidanceModelPreset", "GuidanceNegativeTexts", "GuidanceTrainingDropout"}  # need a model, or pictures, that the pack does not bring
+ELSEWHERE = {"GuidanceLikeness", "GuidanceTextLikeness", "GuidanceDistilled", "GuidanceModelPreset", "GuidanceNegativeTexts", "GuidanceTrainingDropout"}  # need a model, or pictures, that the pack does not bring
 STEPS = 4
 # Four steps are too few for these to act as they are set.
 HASTY = {"GuidanceAdaptive": {"threshold": 1.0}, "GuidanceBudget": {"rows": 6}}

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from pack.guidance.dropout import drop_condition
-from pack.lab import data, metrics, sweep, train
+from pack.lab import data, metrics, null_chance, sweep, train
 from pack.nodes.demo import judge
 from pack.nodes.demo import model as demo_model
 from pack.nodes.demo.network import ARCHITECTURE, DemoUNet
@@ -67,15 +67,23 @@ def test_a_training_batch_has_empty_prompts():
 
 # --------------------------------------------------------------------------------------- training
 
-def test_training_steps_lower_the_loss_of_a_fixed_batch():
+@pytest.mark.parametrize("null, expected", [(0.0, 0), (1.0, 64)])
+def test_captions_are_dropped_as_often_as_was_said(null, expected):
+    _, tokens = train.draw_batch(64, rng(), null)
+    assert (tokens == tokenize("")).all(1).sum() == expected
+
+
+@pytest.mark.parametrize("both", [False, True], ids=["one prediction", "two"])
+def test_training_steps_lower_the_loss_of_a_fixed_batch(both):
     torch.manual_seed(0)
-    model = train.Trainee()
+    model = train.Trainee(both)
+    assert model.unet.out[2].out_channels == (1 + both) * ARCHITECTURE["out_channels"]
     gradient = torch.zeros(sum(weight.numel() for weight in model.parameters()))
     steppers = train.optimizers(model, gradient)
     batch, losses = train.draw_batch(8, rng()), []
     for _ in range(12):
         gradient.zero_()
-        error = train.loss(model, *batch, rng(1))
+        error = train.loss(model, *batch, rng(1), both)
         error.backward()
         for stepper in steppers:
             stepper.step()
@@ -86,6 +94,20 @@ def test_training_steps_lower_the_loss_of_a_fixed_batch():
 def test_the_learning_rate_warms_up_stays_and_ends_at_zero():
     rates = [train.learning_rate(step, step / 1000, decay=.4) for step in (0, 50, 300, 600, 800, 1000)]
     assert rates == pytest.approx([.01, .51, 1, 1, .5, 0])
+
+
+def test_models_trained_at_several_chances_are_measured_and_what_is_there_is_not_made_again(tmp_path, monkeypatch, capsys):
+    for name, value in (("OUT", tmp_path / "out"), ("RESULTS", tmp_path), ("CHANCES", (0.1,)), ("SCALES", (1, 3)), ("STEPS", 2)):
+        monkeypatch.setattr(null_chance, name, value)
+    monkeypatch.setattr(null_chance, "picture", lambda *_: None)  # with a package of the experiment's own
+    null_chance.report(2, 8, float("inf"))
+    table = (tmp_path / "table.md").read_text()
+    assert [line.split(" | ")[0] for line in table.splitlines()[4:]] == ["| 0.1", "| single pass"]
+    assert "nan" not in table and table in capsys.readouterr().out
+    monkeypatch.setattr(null_chance, "made", None)
+    monkeypatch.setattr(null_chance, "measured", None)
+    null_chance.report(2, 8, float("inf"))
+    assert (tmp_path / "table.md").read_text() == table
 
 
 # ---------------------------------------------------------------------------------- weights, loader

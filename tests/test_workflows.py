@@ -12,7 +12,7 @@ from pack.lab import workflows  # noqa: E402
 from pack.nodes import NODES  # noqa: E402
 from pack.nodes.direction import PerpCFG  # noqa: E402
 
-NEEDS_A_MODEL_OF_ITS_OWN = {"GuidanceLikeness", "GuidanceTextLikeness", "GuidanceDistilled", "GuidanceSinglePass", "GuidanceModelPreset", "GuidanceNegativeTexts"}  # which does not come with the pack
+NEEDS_A_MODEL_OF_ITS_OWN = {"GuidanceLikeness", "GuidanceTextLikeness", "GuidanceDistilled", "GuidanceModelPreset", "GuidanceNegativeTexts"}  # which does not come with the pack
 NEEDS_PICTURES = {"GuidanceTrainingDropout"}  # to train with
 
 

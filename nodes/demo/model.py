@@ -13,16 +13,21 @@ import safetensors.torch
 import torch
 from comfy_api.latest import io
 
+from ..bridge import halves
 from ..bridge.joined import FORMS
 from ..inputs import checked
+from . import single_pass
 from .network import ARCHITECTURE, DemoUNet, eight_groups
 from .text import BOS, LENGTH, PAD, TextEncoder, word_ids
 
 WEIGHTS = Path(__file__).with_name("model.safetensors")
 TYPES = {"v": "V_PREDICTION", "eps": "EPS", "flow": "FLOW"}
 
-# What DemoUNet changes is around the UNet, whose attention reads its text as any other's does.
-FORMS[f"{DemoUNet.__module__}.{DemoUNet.__name__}"] = FORMS["modules.diffusionmodules.openaimodel.UNetModel"]
+ORDINARY, SINGLE_PASS = "ordinary", "single-pass"
+NETWORKS = {ORDINARY: DemoUNet, SINGLE_PASS: single_pass.SinglePassUNet}
+# What they change is around the UNet, whose attention reads its text as any other's does.
+for kind in NETWORKS.values():
+    FORMS[f"{kind.__module__}.{kind.__name__}"] = FORMS["modules.diffusionmodules.openaimodel.UNetModel"]
 
 
 class DemoOps(comfy.ops.disable_weight_init):
@@ -83,32 +88,40 @@ class DemoTextModel(torch.nn.Module, comfy.sd1_clip.ClipTokenWeightEncoder):
         return self.encoder.load_state_dict(weights)
 
 
-def load(prediction="v"):
-    """(model, clip, vae) of the demo model, exposed as a "v", "eps" or "flow" model."""
+def load(prediction="v", network=ORDINARY, path=WEIGHTS):
+    """(model, clip, vae) of the demo model, exposed as a "v", "eps" or "flow" model. path: of other weights for it."""
     if prediction not in TYPES:
         raise ValueError(f"The demo model's prediction is one of {', '.join(TYPES)}, not {prediction!r}.")
-    weights = safetensors.torch.load_file(WEIGHTS)
+    weights = weights_of(path)
     part = lambda prefix: {
-        name.removeprefix(prefix): value.float() for name, value in weights.items() if name.startswith(prefix)
+        name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)
     }
-    return load_model(prediction, part("unet.")), load_clip(part("text.")), load_vae()
+    return load_model(prediction, part("unet."), network), load_clip(part("text.")), load_vae()
 
 
-def load_model(prediction, weights):
+def weights_of(path):
+    return {name: value.float() for name, value in safetensors.torch.load_file(path).items()}
+
+
+def load_model(prediction, weights, network=ORDINARY):
     offload = comfy.model_management.unet_offload_device()
     config = DemoConfig({**ARCHITECTURE, "prediction": prediction})
     config.set_inference_dtype(torch.float32, None)
     kind = getattr(comfy.model_base.ModelType, TYPES[prediction])
-    model = comfy.model_base.BaseModel(config, kind, offload, DemoUNet)
+    model = comfy.model_base.BaseModel(config, kind, offload, NETWORKS[network])
+    if network == SINGLE_PASS:
+        weights = weights | {f"second.{name}": value for name, value in weights_of(single_pass.WEIGHTS).items()}
     model.diffusion_model.load_state_dict(weights)
     patcher = comfy.model_patcher.ModelPatcher(model, comfy.model_management.get_torch_device(), offload)
-    patcher.cached_patcher_init = (loaded_again, (prediction,))  # the host trains a copy of its own
+    patcher.cached_patcher_init = (loaded_again, (prediction, network))  # the host trains a copy of its own
+    if network == SINGLE_PASS:
+        halves.install(patcher)  # so that it runs without its node too: as the ordinary network, in two passes
     return patcher
 
 
-def loaded_again(prediction, disable_dynamic=False):
+def loaded_again(prediction, network=ORDINARY, disable_dynamic=False):
     """The model from its file once more, as the host asks for it."""
-    return load(prediction)[0]
+    return load(prediction, network)[0]
 
 
 def load_clip(weights):
@@ -126,6 +139,9 @@ class DemoModel(io.ComfyNode):
         io.Combo.Input("prediction", options=list(TYPES), default="v",
                        tooltip="What kind of model it pretends to be. The weights are the same: v and eps are like "
                                "Stable Diffusion, flow is like SD3, Flux or Wan."),
+        io.Combo.Input("network", options=list(NETWORKS), default=ORDINARY, optional=True,
+                       tooltip="single-pass predicts with and without the prompt at once: guided by Single-pass guidance, it "
+                               "takes 1 row a step. Without that node it is the ordinary one, only slower."),
     ]
 
     @classmethod
@@ -144,5 +160,4 @@ class DemoModel(io.ComfyNode):
 
     @classmethod
     def execute(cls, **knobs):
-        prediction = checked(cls.inputs, knobs)["prediction"]
-        return io.NodeOutput(*load(prediction))
+        return io.NodeOutput(*load(**checked(cls.inputs, knobs)))

@@ -9,10 +9,11 @@ from .noise import sigma_table, timestep
 from .text import WIDTH
 
 PATCH = 2  # pixels per side that become channels, because most of the work is per position
+CHANNELS = 48  # at 16x16; twice as many at 8x8
 
 # Four transformers at 8x8, none at 16x16: at that size they cost too much training time.
 ARCHITECTURE = dict(image_size=32 // PATCH, in_channels=3 * PATCH ** 2, out_channels=3 * PATCH ** 2,
-                    model_channels=48, channel_mult=[1, 2], num_res_blocks=[1, 1], num_head_channels=48,
+                    model_channels=CHANNELS, channel_mult=[1, 2], num_res_blocks=[1, 1], num_head_channels=48,
                     use_spatial_transformer=True, context_dim=WIDTH, transformer_depth=[0, 1],
                     transformer_depth_middle=1, transformer_depth_output=[0, 0, 1, 1],
                     use_scale_shift_norm=True, legacy=False)
@@ -45,15 +46,24 @@ class DemoUNet(UNetModel):
         if self.prediction == "eps":
             sigma = table[timesteps.round().long().clamp(0, len(table) - 1)].view(-1, 1, 1, 1).to(x)
             v = self.velocity(x, timesteps, *args, **kwargs)
-            return (sigma * x + v) / (1 + sigma ** 2).sqrt()  # (x - x0) / sigma, written without the division
+            return (sigma * like(x, v) + v) / (1 + sigma ** 2).sqrt()  # (x - x0) / sigma, written without the division
         s = (timesteps / 1000).view(-1, 1, 1, 1)
         h = (s ** 2 + (1 - s) ** 2).sqrt()
         x = x / h.to(x)
         v = self.velocity(x, timestep(s.flatten() / (1 - s.flatten()), table), *args, **kwargs)
-        return ((2 * s - 1) * x + v) / h  # (x - x0) / s, likewise
+        return ((2 * s - 1) * like(x, v) + v) / h  # (x - x0) / s, likewise
 
     def velocity(self, x, timesteps, *args, **kwargs):
         """v (B, 3, H, W) of a unit-variance x at network times (B,)."""
         height, width = x.shape[2:]
         x = F.pixel_unshuffle(pad_to_patch_size(x, (PATCH, PATCH)), PATCH)
-        return F.pixel_shuffle(super()._forward(x, timesteps, *args, **kwargs), PATCH)[..., :height, :width]
+        return F.pixel_shuffle(self.in_patches(x, timesteps, *args, **kwargs), PATCH)[..., :height, :width]
+
+    def in_patches(self, *args, **kwargs):
+        """velocity with pixels as channels, (B, 12, H / 2, W / 2)."""
+        return super()._forward(*args, **kwargs)
+
+
+def like(x, v):
+    """x for each of the predictions that stand behind each other in the channels of v: one, or two."""
+    return x.repeat(1, v.shape[1] // x.shape[1], 1, 1)
