@@ -3,7 +3,9 @@
 It is distilled from the demo model's own two predictions, where sampling meets them: on runs at many scales and numbers of
 steps, which go on by what the teacher says, so that a step costs nothing beyond the teacher; a quarter are noisy real pictures.
 """
+import statistics
 import time
+from functools import partial
 
 import comfy.utils
 import torch
@@ -17,6 +19,7 @@ from ..nodes.demo.single_pass import WEIGHTS, SinglePassUNet
 from ..nodes.demo.text import LENGTH, TextEncoder, tokenize
 from ..nodes.other_models import SinglePass
 from . import data, metrics
+from .speed import paired
 from .superconditioning import distilled
 from .sweep import CHUNK, sample
 from .train import TrainOps, attention, learning_rate, optimizers
@@ -162,7 +165,7 @@ def save(second, **facts):
     save_file(weights, WEIGHTS, {name: str(fact) for name, fact in facts.items()})
 
 
-def report(scales=(1, 1.5, 2, 3, 4, 6, 8, 12), n=512, steps=16, prediction="v", seed=5):
+def report(scales=(3, 6, 8), n=512, steps=16, prediction="v", seed=5):
     """Print a table: one pass and two at each scale, the same prompts and noise in every row."""
     comfy.utils.set_progress_bar_enabled(False)
     torch.set_num_threads(1)
@@ -184,3 +187,8 @@ def report(scales=(1, 1.5, 2, 3, 4, 6, 8, 12), n=512, steps=16, prediction="v", 
         cells = [f"{one[name]:{form}}" for name, form in (("core3", ".3f"), ("frechet", ".2f")) for one in found]
         cells += [f"{1000 * seconds / n:.0f}" for seconds in spent]
         print("|", " | ".join([f"{scale:g}", *cells, f"{spent[1] / spent[0]:.2f}"]), "|", flush=True)
+    print("\n| batch | CPU ms a picture, two passes | one | ratio |\n" + "|---" * 4 + "|")
+    for batch in (1, 4, 16, 64):
+        runs = [partial(sample, kind, clip, vae, prompts[:batch], 6, seed, steps) for kind in (ordinary, single)]
+        two, one = (1000 * statistics.median(seconds) / batch for seconds in paired(*runs, 5, time.process_time))
+        print(f"| {batch} | {two:.0f} | {one:.0f} | {one / two:.2f} |", flush=True)

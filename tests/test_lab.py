@@ -4,7 +4,7 @@ import pytest
 import torch
 from pack.guidance.dropout import drop_condition
 from pack.lab import data, metrics, null_chance, sweep, train
-from pack.nodes.demo import judge
+from pack.nodes.demo import judge, single_pass
 from pack.nodes.demo import model as demo_model
 from pack.nodes.demo.network import ARCHITECTURE, DemoUNet
 from pack.nodes.demo.text import BOS, LENGTH, PAD, WORDS, tokenize
@@ -112,11 +112,12 @@ def test_models_trained_at_several_chances_are_measured_and_what_is_there_is_not
 
 # ---------------------------------------------------------------------------------- weights, loader
 
-@pytest.mark.parametrize("path, limit", [(demo_model.WEIGHTS, 5e6), (judge.WEIGHTS, 1e6)], ids=["model", "judge"])
+@pytest.mark.parametrize("path, limit", [(demo_model.WEIGHTS, 5e6), (single_pass.WEIGHTS, 3.5e6), (judge.WEIGHTS, 1e6)],
+                         ids=["model", "single pass", "judge"])
 def test_weights_are_small_fp16_and_say_how_they_were_made(path, limit):
     assert path.stat().st_size <= limit
     with safe_open(path, "pt") as file:
-        assert file.metadata()["command"].startswith("python lab ")
+        assert file.metadata()["command"].startswith(("python lab ", "python dev.py lab "))
         assert {file.get_tensor(name).dtype for name in file.keys()} == {torch.float16}
 
 
