@@ -41,7 +41,7 @@ ONE_ROW = """\
 CFG asks the model twice at every step. This one was trained to say both at once, with the prompt and without it, and
 **Single-pass guidance** guides from one to the other in **one row**.
 
-*Two rows*: without that node it runs as any other model. Rows and seconds stand under each picture.
+*Two rows*: without that node it is guided as any other model. Rows and seconds stand under each picture.
 
 Its second half is small and was trained for minutes: its guidance is near CFG's, and not the same."""
 
@@ -91,14 +91,15 @@ def on_a_sheet(canvas, at, links, labels="", width=860, height=960):
 def one_row(known):
     canvas, shared = begun(known, ONE_ROW, 320, network="single-pass")
     first = len(canvas.nodes)
-    single = canvas.add("GuidanceSinglePass", (LEFT, 340), {"model": shared["model"]}, width=280, height=110)
     costs = []
-    for y, model in ((0, shared["model"]), (500, (single, 0))):
-        made = sampler(canvas, (LEFT, y), model, shared, {"steps": 16, "cfg": 6.0})
-        decoded = canvas.folded("VAEDecode", (LEFT + 280 + GAP, y), {"samples": (made, 0), "vae": shared["vae"]})
-        costs.append(canvas.folded("GuidanceCost", (LEFT + 280 + GAP, y + 60), {"image": (decoded, 0)}))
-    canvas.group("Without the node, and with it", canvas.nodes[first:])
-    first, x = len(canvas.nodes), LEFT + 280 + 180 + 3 * GAP
+    for y, kind, knobs in ((0, "GuidanceCFG", {"scale": "6"}), (340, "GuidanceSinglePass", {})):
+        strategy = canvas.add(kind, (LEFT, y), {"model": shared["model"]}, knobs, width=280)
+        made = sampler(canvas, (LEFT + 280 + GAP, y), (strategy, 0), shared, {"steps": 16, "cfg": 6.0})
+        x = LEFT + 2 * (280 + GAP)
+        decoded = canvas.folded("VAEDecode", (x, y), {"samples": (made, 0), "vae": shared["vae"]})
+        costs.append(canvas.folded("GuidanceCost", (x, y + 60), {"image": (decoded, 0)}))
+    canvas.group("The same model, asked twice and once", canvas.nodes[first:])
+    first, x = len(canvas.nodes), x + 160 + 3 * GAP
     lists = [listed(canvas, costs, (x, 60 * output), title, output) for output, title in enumerate(("Pictures", "Costs"))]
     on_a_sheet(canvas, (x, 130), {"images": (lists[0], 0), "notes": (lists[1], 0)}, "two rows, one row", width=700, height=480)
     canvas.group("Side by side", canvas.nodes[first:])
