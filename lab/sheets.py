@@ -92,9 +92,10 @@ def one_row(known):
     canvas, shared = begun(known, ONE_ROW, 320, network="single-pass")
     first = len(canvas.nodes)
     costs = []
-    for y, kind, knobs in ((0, "GuidanceCFG", {"scale": "6"}), (340, "GuidanceSinglePass", {})):
-        strategy = canvas.add(kind, (LEFT, y), {"model": shared["model"]}, knobs, width=280)
-        made = sampler(canvas, (LEFT + 280 + GAP, y), (strategy, 0), shared, {"steps": 16, "cfg": 6.0})
+    cfg = canvas.add("GuidanceCFG", (LEFT, 0), {"model": shared["model"]}, {"scale": "0:8, 1:4"}, width=280)
+    single = canvas.add("GuidanceSinglePass", (LEFT, 340), {"model": (cfg, 0)}, width=280)
+    for y, model in ((0, cfg), (340, single)):
+        made = sampler(canvas, (LEFT + 280 + GAP, y), (model, 0), shared, {"steps": 16, "cfg": 6.0})
         x = LEFT + 2 * (280 + GAP)
         decoded = canvas.folded("VAEDecode", (x, y), {"samples": (made, 0), "vae": shared["vae"]})
         costs.append(canvas.folded("GuidanceCost", (x, y + 60), {"image": (decoded, 0)}))
