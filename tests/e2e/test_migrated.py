@@ -10,7 +10,7 @@ WIRE = {"rescale": ("RescaleCFG", {"multiplier": 0.4}), "perp": ("PerpNeg", {"ne
 
 
 def workflow(*wire):
-    made = {"model": ("GuidanceDemoModel", {"prediction": "v"})}
+    made = {"model": ("GuidanceDemoModel", {"prediction": "v", "network": "ordinary"})}
     made |= {name: ("CLIPTextEncode", {"clip": ["model", 1], "text": name}) for name in ("positive", "negative", "empty")}
     model = "model"
     for name in wire:
