@@ -77,14 +77,13 @@ def measured(chance, steps, n, weights, out):
 def both_at_once(path):
     """(model, clip, vae) of a demo model with twice the channels, guided in one pass."""
     weights = model.weights_of(path)
-    part = lambda prefix: {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
     config = model.DemoConfig({**ARCHITECTURE, "prediction": "v", "out_channels": 2 * ARCHITECTURE["out_channels"]})
     config.set_inference_dtype(torch.float32, None)
     made = comfy.model_base.BaseModel(config, comfy.model_base.ModelType.V_PREDICTION, torch.device("cpu"), DemoUNet)
-    made.diffusion_model.load_state_dict(part("unet."))
+    made.diffusion_model.load_state_dict(model.part(weights, "unet."))
     patcher = comfy.model_patcher.ModelPatcher(made, torch.device("cpu"), torch.device("cpu"))
     halves.install(patcher)
-    return SinglePass.execute(patcher).result[0], model.load_clip(part("text.")), model.load_vae()
+    return SinglePass.execute(patcher).result[0], model.load_clip(model.part(weights, "text.")), model.load_vae()
 
 
 def colours(row):

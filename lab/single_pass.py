@@ -9,7 +9,7 @@ from functools import partial
 
 import comfy.utils
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ..nodes.demo import judge, model
@@ -23,6 +23,7 @@ from .speed import paired
 from .superconditioning import distilled
 from .sweep import CHUNK, sample
 from .train import TrainOps, attention, learning_rate, optimizers
+from .train_noisy_judge import noised
 
 FEWEST, MOST, STRONGEST = 8, 24, 9.0  # steps and scale of the runs
 OPTIONS = {"optimized_attention_override": attention}
@@ -65,20 +66,14 @@ class Runs:
         self.begin((self.step >= self.steps).nonzero().flatten())
 
 
-def noised(scenes, sigma, rng):
-    pictures = data.render(scenes, rng) * 2 - 1
-    return pictures + sigma.view(-1, 1, 1, 1) * torch.randn(pictures.shape, generator=rng)
-
-
 def networks():
     """(the network to be trained, the teacher, the encoder of texts)"""
-    weights = {name: value.float() for name, value in load_file(model.WEIGHTS).items()}
-    part = lambda prefix: {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
+    weights = model.weights_of(model.WEIGHTS)
     text = TextEncoder()
-    text.load_state_dict(part("text."))
+    text.load_state_dict(model.part(weights, "text."))
     teacher, network = (kind(**ARCHITECTURE, operations=TrainOps) for kind in (DemoUNet, SinglePassUNet))
-    teacher.load_state_dict(part("unet."))
-    network.load_state_dict(part("unet."), strict=False)
+    teacher.load_state_dict(model.part(weights, "unet."))
+    network.load_state_dict(model.part(weights, "unet."), strict=False)
     second = network.second
     for copy, original in ((second.enters, network.input_blocks[3]), (second.turns, network.output_blocks[0]),
                            (second.leaves, network.output_blocks[1]), (second.edges, network.output_blocks[3]),

@@ -93,14 +93,16 @@ def load(prediction="v", network=ORDINARY, path=WEIGHTS):
     if prediction not in TYPES:
         raise ValueError(f"The demo model's prediction is one of {', '.join(TYPES)}, not {prediction!r}.")
     weights = weights_of(path)
-    part = lambda prefix: {
-        name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)
-    }
-    return load_model(prediction, part("unet."), network), load_clip(part("text.")), load_vae()
+    return load_model(prediction, part(weights, "unet."), network), load_clip(part(weights, "text.")), load_vae()
 
 
 def weights_of(path):
     return {name: value.float() for name, value in safetensors.torch.load_file(path).items()}
+
+
+def part(weights, prefix):
+    """Those whose names begin with it, without it."""
+    return {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
 
 
 def load_model(prediction, weights, network=ORDINARY):
