@@ -16,9 +16,9 @@ def taken(vectors):
     vectors: cond, answer, direction, the direction one evaluation earlier, and each of the parts: fp32 (E, n, B, ...).
     """
     vectors = vectors.flatten(3)
-    sizes, rank = vectors[:, :2].abs(), vectors.shape[3] - max(round((1 - QUANTILE) * vectors.shape[3]), 1) + 1
-    beyond = sizes[:, 1] > sizes[:, 0].kthvalue(rank, 2, keepdim=True).values
-    by_sample = vectors.transpose(1, 2)
+    sizes, above = vectors[:, :2].abs(), max(round((1 - QUANTILE) * vectors.shape[3]), 1)
+    beyond = sizes[:, 1] > sizes[:, 0].topk(above).values[..., -1:]
+    by_sample = vectors.transpose(1, 2).contiguous()  # many small products of strided matrices take ten times as long
     return by_sample @ by_sample.mT, vectors.sum(3), beyond.sum(2)
 
 
