@@ -100,6 +100,11 @@ def pareto(args):
     report(args)
 
 
+def pareto_overview(args):
+    from pack.lab.pareto import overview
+    overview.draw({title: overview.read(path) for title, path in args.runs}, args.out)
+
+
 def hard(args):
     from pack.lab.hard.run import run
     run(args)
@@ -230,6 +235,10 @@ def main():
     command.add_argument("--real", metavar="FOLDER", help="real images, for the Frechet distance of your own workflow")
     command.add_argument("--out", type=Path, default=ROOT / "output" / "pareto")
     command.set_defaults(run=pareto)
+    command = commands.add_parser("pareto_overview", help="draw what runs of pareto have found beside each other")
+    command.add_argument("runs", nargs="+", type=lambda run: run.split("=", 1), metavar="TITLE=points.csv")
+    command.add_argument("--out", type=Path, default=ROOT / "output" / "pareto.png")
+    command.set_defaults(run=pareto_overview)
     command = commands.add_parser("hard", help="try to bring down a server with the pack")
     command.add_argument("what", choices=["fuzz", "soak", "interrupt", "restart", "clients", "memory"],
                          help="prompts, right and wrong; right ones, with a look at memory; a run that is interrupted at each "

@@ -13,7 +13,7 @@ from PIL import Image
 pytest.importorskip("comfy")
 
 from pack.lab.demo import WORKFLOW  # noqa: E402
-from pack.lab.pareto import grid, jobs, measures, places, real, run, scorers, servers, show, workflow  # noqa: E402
+from pack.lab.pareto import grid, jobs, measures, overview, places, real, run, scorers, servers, show, workflow  # noqa: E402
 from pack.nodes import STRATEGIES  # noqa: E402
 
 PROMPTS = ["a big red circle on blue", "a small white ring on red", "a big blue star on black"]
@@ -232,7 +232,7 @@ def small(patch, pictures=False):
     patch.setattr(run, "draws", lambda prompts: measures.draws(prompts, 20))
     patch.setattr(real, "MANY", 100)
     if not pictures:  # which take a package that only this command needs
-        patch.setattr(show, "picture", lambda *args: None)
+        patch.setattr(show, "pictures", lambda *args: None)
 
 
 def test_a_run_leaves_all_numbers_and_a_table(finished):
@@ -242,6 +242,18 @@ def test_a_run_leaves_all_numbers_and_a_table(finished):
     assert "CFG rescale" in (finished / "table.md").read_text()
     costs = (finished / "costs.csv").read_text().splitlines()
     assert [row.split(",")[2] for row in costs[1:]] == ["2", "4", "4"]  # two steps
+
+
+def test_an_overview_orders_the_strategies_of_runs_by_their_middle_strength(finished):
+    told = overview.by_strategy(overview.read(finished / "points.csv"))
+    assert list(told) == ["CFG rescale"] and [row["at"] for row in told["CFG rescale"]] == ["cfg 6"]
+
+    def points(*differences):
+        return [{overview.DIFFERENCE: "" if value is None else str(value)} for value in differences]
+
+    eps = {"no verdict": points(None, None), "good at its ends": points(-9, 2, -9), "middling": points(1), "two": points(5, 0)}
+    flow = {"middling": points(2, 2.5, 9), "only there": points(-1)}
+    assert overview.ordered({"eps": eps, "flow": flow}) == ["only there", "two", "middling", "good at its ends", "no verdict"]
 
 
 def test_run_again_it_computes_nothing(finished, monkeypatch):

@@ -8,13 +8,10 @@ from matplotlib import pyplot  # noqa: E402
 
 from .grid import PLAIN  # noqa: E402
 from .measures import interval  # noqa: E402
+from .overview import GREY, LOOKS  # noqa: E402
 
 ACROSS = 4
-LOOKS = {  # colour and mark of each verdict; the colours are told apart by colour-blind people too
-    "better": ("#0072b2", "v"), "worse": ("#d55e00", "^"), "not told apart": ("#555555", "o"),
-    "more than CFG reaches": ("#009e73", ">"), "less than CFG has": ("#999999", "<"),
-}
-GREY = "#b5b5b5"
+SETTINGS = {"svg.hashsalt": "pareto", "svg.fonttype": "none", "font.size": 8, "font.family": "DejaVu Sans"}
 
 
 def draw(folder, measured, verdicts, real, count, prediction):
@@ -22,8 +19,7 @@ def draw(folder, measured, verdicts, real, count, prediction):
     told = [(point, found, verdict) for (point, found, _), verdict in zip(measured, verdicts) if verdict]
     names = list(dict.fromkeys(point.strategy for point, _, _ in told))
     down = -(-(len(names) + 1) // ACROSS)
-    settings = {"svg.hashsalt": "pareto", "svg.fonttype": "none", "font.size": 8, "font.family": "DejaVu Sans"}
-    with matplotlib.rc_context(settings):
+    with matplotlib.rc_context(SETTINGS):
         figure, axes = pyplot.subplots(down, ACROSS, figsize=(11, 0.8 + 2.3 * down), sharex=True, sharey=True,
                                        squeeze=False, layout="constrained")
         first, *panels = axes.flat

@@ -1,9 +1,10 @@
 """What a run has found, as files: all numbers (points.csv, and costs.csv with those that differ from run to run), a table
-(table.md) and a picture (pareto.png, pareto.svg)."""
+(table.md) and pictures (pareto.png, pareto.svg, overview.png)."""
 import csv
 import json
 from itertools import groupby
 
+from . import overview
 from .grid import PLAIN
 from .measures import compare, interval, roughness
 
@@ -24,13 +25,14 @@ def write(folder, measured, real, count, prediction, left):
     (folder / "table.md").write_text(text, encoding="utf-8")
     print(text)
     if compared:
-        picture(folder, measured, verdicts, real, count, prediction)
+        pictures(folder, measured, verdicts, real, count, prediction)
     print(f"Everything is in {folder}")
 
 
-def picture(*told):
+def pictures(folder, measured, verdicts, real, count, prediction):
     from .plot import draw  # takes a package that nothing else needs
-    draw(*told)
+    draw(folder, measured, verdicts, real, count, prediction)
+    overview.draw({prediction: overview.read(folder / "points.csv")}, folder / "overview.png")
 
 
 def save(path, rows):
@@ -41,7 +43,7 @@ def save(path, rows):
 def table_of(measured, verdicts, real, names, count):
     header = ["strategy", "at", "cfg", "node", "inputs", "images"]
     header += [text for name in names for text in (name, f"{name} from", f"{name} to")]
-    header += ["frechet less that of plain CFG of equal alignment", "from", "to", "verdict"]
+    header += [overview.DIFFERENCE, "from", "to", "verdict"]
     rows = [header]
     if real is not None:
         rows.append([REAL, "", "", "", "", count, *numbers(real, names), "", "", "", ""])
