@@ -239,7 +239,8 @@ def test_a_run_leaves_all_numbers_and_a_table(finished):
     rows = [row.split(",") for row in (finished / "points.csv").read_text().splitlines()]
     assert [row[:2] for row in rows[1:]] == [["Real images", ""], ["Plain CFG", "cfg 1"], ["Plain CFG", "cfg 4"],
                                              ["CFG rescale", "cfg 6"]]
-    assert "CFG rescale" in (finished / "table.md").read_text()
+    table = (finished / "table.md").read_text()
+    assert "CFG rescale" in table and "6 images a point, 3 points, 60 rows and" in table  # 2 + 4 + 4, of each image
     costs = (finished / "costs.csv").read_text().splitlines()
     assert [row.split(",")[2] for row in costs[1:]] == ["2", "4", "4"]  # two steps
 

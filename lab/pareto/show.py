@@ -64,8 +64,8 @@ def markdown(measured, verdicts, real, names, count, prediction, left, rough):
     shown = [(point.at if point.strategy == PLAIN else f"{point.strategy}, {point.at}", found, costs)
              for point, found, costs in measured if point.strategy == PLAIN or rough is None]
     title = [*names, "rows", "CPU ms"]
-    lines = [f"Prediction {prediction}, {count} images a point." + (f" {left} points are not computed yet." if left else ""),
-             "", line(["plain CFG", *title]), line(["---", *["---:"] * len(title)])]
+    lines = [f"Prediction {prediction}, {count} images a point, {in_all(measured, count)}."
+             + (f" {left} points are not computed yet." if left else ""), "", line(["plain CFG", *title]), line(["---", *["---:"] * len(title)])]
     if real is not None:
         lines.append(line([REAL.lower(), *(cell(name, real) for name in names), "", ""]))
     for at, found, costs in shown:
@@ -82,6 +82,11 @@ def markdown(measured, verdicts, real, names, count, prediction, left, rough):
     lines += ["", f"Intervals are 95 %, of single comparisons. Between its points the line of plain CFG may be off by up to "
               f"{rough:.2g}, so do not read much into less than that."]
     return "\n".join(lines) + "\n"
+
+
+def in_all(measured, count):
+    rows, hours = (count * sum(costs[name] for _, _, costs in measured) for name in ("rows", "seconds"))
+    return f"{len(measured)} points" + (f", {rows:,.0f} rows and {hours / 3600:.1f} CPU hours in all" if rows == rows else "")
 
 
 def line(cells):
