@@ -120,12 +120,17 @@ def test_where_the_line_turns_back_its_lowest_counts():
 
 @pytest.mark.parametrize("alignment, frechet, noise, word", [
     (0.75, 2.0, 0.01, "better"), (0.75, 3.0, 0.01, "worse"), (0.75, 2.5, 0.05, "not told apart"),
-    (0.99, 2.0, 0.0, "more than CFG reaches"), (0.1, 2.0, 0.0, "less than CFG has")])
+    (0.99, 5.0, 0.0, "more than CFG reaches"), (0.1, 2.0, 0.0, "less than CFG has")])
 def test_a_strategy_is_judged_at_its_own_alignment(alignment, frechet, noise, word):
     verdict = measures.compare(at(alignment, frechet, noise), PLAIN)
     assert verdict.word == word
     if verdict.low == verdict.low:
         assert verdict.difference == pytest.approx(frechet - 2.5) and verdict.low <= verdict.difference <= verdict.high
+
+
+def test_more_than_cfg_reaches_is_better_where_it_is_also_nearer_to_real_images():
+    verdict = measures.compare(at(0.99, 3.0, 0.01), PLAIN)
+    assert verdict.word == "better" and verdict.difference == pytest.approx(3 - 4)
 
 
 def test_how_rough_the_line_is_shows_in_a_point_left_out():
@@ -272,6 +277,38 @@ def test_what_is_missing_alone_is_computed(finished, monkeypatch):
     monkeypatch.setattr(places, "compute", lambda job: ran.append(job) or jobs.compute(job))
     run.report(settings(finished))
     assert len(ran) == 1 and (finished / "points.csv").read_bytes() == before
+
+
+def test_a_strategy_that_refuses_the_model_is_left_out_and_told(finished, monkeypatch, capsys):
+    small(monkeypatch)
+    before = (finished / "points.csv").read_text()
+    monkeypatch.setattr(places, "compute", refusing)
+    run.report(settings(finished, strategies=["rescale", "cfg norm", "tcfg"]))
+    told, after = capsys.readouterr().out, (finished / "points.csv").read_text()
+    assert "Left out: CFG norm, cfg 6. GuidanceRenorm: not on this one." in told and "TCFG" in after
+    assert after.startswith(before) and "CFG norm" not in after and "not computed yet" not in told
+
+
+def test_without_plain_cfg_there_is_nothing_to_compare(tmp_path, monkeypatch):
+    small(monkeypatch)
+    monkeypatch.setattr(places, "compute", refusing)
+    monkeypatch.setattr(grid, "PLAIN", "CFG norm")
+    with pytest.raises(ValueError, match="not on this one"):
+        run.follow(settings(tmp_path), jobs.Store(tmp_path), [jobs.Job(setup(), grid.Point("CFG norm", "", 1, "GuidanceRenorm"), 0)])
+
+
+def refusing(job):
+    if job.point.node == "GuidanceRenorm":
+        raise ValueError("GuidanceRenorm: not on this one.")
+    return jobs.compute(job)
+
+
+@pytest.mark.parametrize("prediction", ["eps", "flow"])
+def test_every_strategy_runs_on_the_bundled_model(prediction):
+    middle = dict.fromkeys(point.strategy for point in grid.points(prediction))
+    for point in grid.broad(grid.points(prediction))[:len(grid.SCALES) - 1 + len(middle)]:
+        made = jobs.compute(jobs.Job(setup(PROMPTS[:1], prediction), point, 0))
+        assert np.isfinite(made["features"]).all() and made["rows"] >= 2, point
 
 
 @pytest.mark.parametrize("wrong, says", [

@@ -110,13 +110,16 @@ class Verdict(NamedTuple):
 
 
 def compare(point, plain):
-    """The verdict on a point's measures, given those of plain CFG's points."""
+    """The verdict on a point's measures, given those of plain CFG's points. One that follows the prompt better than any of
+    them is better if it is nearer to real images than the best of them, and cannot be compared otherwise."""
     alignments, frechets = (torch.stack([one[name] for one in plain]) for name in ("alignment", "frechet"))
-    values = point["frechet"] - lowest_at(point["alignment"], alignments, frechets)
+    best = alignments.amax(0)
+    values = point["frechet"] - lowest_at(point["alignment"].minimum(best), alignments, frechets)
     low, high = interval(values)
-    if low != low:
-        above = point["alignment"][0] > alignments[:, 0].mean()
-        return Verdict(torch.nan, torch.nan, torch.nan, "more than CFG reaches" if above else "less than CFG has")
+    beyond = (point["alignment"] > best)[1:].double().mean() > 0.05
+    if low != low or beyond and high >= 0:
+        word = "more than CFG reaches" if beyond else "less than CFG has"
+        return Verdict(torch.nan, torch.nan, torch.nan, word)
     word = "better" if high < 0 else "worse" if low > 0 else "not told apart"
     return Verdict(values[0].item(), low, high, word)
 

@@ -1,5 +1,6 @@
 """Where jobs are run: in this process, on a Dask cluster, or on ComfyUI servers. Each yields (job, result) as they come, in
-any order, and what is lost with a worker or a server is run again by another."""
+any order, and what is lost with a worker or a server is run again by another. A job that a node refuses has its ValueError
+as its result."""
 import queue
 import runpy
 import sys
@@ -13,7 +14,14 @@ from .servers import Lost, Server
 
 def here(jobs):
     for job in jobs:
-        yield job, compute(job)
+        yield job, outcome(lambda: compute(job))
+
+
+def outcome(run):
+    try:
+        return run()
+    except ValueError as refusal:
+        return refusal
 
 
 # ---------------------------------------------------------------------------------------------- Dask
@@ -51,7 +59,7 @@ def followed(client, run, jobs, as_completed):
 
     send(2 * max(1, sum(client.nthreads().values())))
     for future in futures:
-        yield sent.pop(future.key), future.result()
+        yield sent.pop(future.key), outcome(future.result)
         send(1)
 
 
@@ -74,10 +82,10 @@ def on_servers(jobs, addresses):
             print(f"{result}; {running} of {len(addresses)} servers are left.", file=sys.stderr)
             if not running:
                 raise result
-        elif isinstance(result, Exception):
+        elif isinstance(result, Exception) and not isinstance(result, ValueError):
             raise result
         else:
-            yield job, judged(job, result)
+            yield job, result if isinstance(result, ValueError) else judged(job, result)
             sent = list(islice(jobs, 1))
             left += len(sent) - 1
     for _ in addresses:
@@ -88,7 +96,7 @@ def serve(server, waiting, told):
     """One server's jobs, until there are none or it is lost."""
     while (job := waiting.get()) is not None:
         try:
-            told.put((job, server.draw(job)))
+            told.put((job, outcome(lambda: server.draw(job))))
         except Lost as lost:
             told.put((job, lost))
             return

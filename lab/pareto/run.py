@@ -28,7 +28,7 @@ def report(args):
     try:
         setup = setup_of(args)
         points = chosen(grid.points(args.prediction), args.strategies)
-        follow(args, store, [job for point in grid.broad(points) for job in jobs_of(setup, point)])
+        refused = follow(args, store, [job for point in grid.broad(points) for job in jobs_of(setup, point)])
         jobs = [jobs_of(setup, point) for point in points]
         done = [(point, part) for point, part in zip(points, jobs) if all(job.name in store for job in part)]
         plain = sum(point.strategy == grid.PLAIN for point, _ in done)
@@ -43,7 +43,8 @@ def report(args):
         result = store.load(part)
         measured.append((point, measure(result, real, times), {name: result[name] for name in ("rows", "seconds")}))
     row = None if beside is None else measure(beside, real, times)
-    show.write(args.out, measured, row, len(setup.prompts) * setup.each, args.prediction, len(points) - len(done))
+    show.write(args.out, measured, row, len(setup.prompts) * setup.each, args.prediction,
+               len(points) - len(done) - len(refused), refused)
 
 
 def setup_of(args):
@@ -83,15 +84,22 @@ def chosen(points, names):
 
 
 def follow(args, store, jobs):
-    """Run the jobs whose results are not there, in order, until there are none or the minutes are over."""
-    missing = [job for job in jobs if job.name not in store]
-    deadline = time.monotonic() + 60 * args.minutes
+    """Run the jobs whose results are not there, in order, until there are none or the minutes are over. Returns the points
+    whose nodes refuse the model, with what they say: {(strategy, at): sentence}."""
+    missing, refused = [job for job in jobs if job.name not in store], {}
+    wanted = (job for job in missing if job.point[:2] not in refused)
     bar = tqdm(total=len(jobs), initial=len(jobs) - len(missing), unit="job", smoothing=0.02)
     with bar:
-        for job, result in run(args, until(deadline, missing)):
-            store.save(job.name, result)
+        for job, result in run(args, until(time.monotonic() + 60 * args.minutes, wanted)):
+            if not isinstance(result, ValueError):
+                store.save(job.name, result)
+            elif job.point.strategy == grid.PLAIN:
+                raise result
+            else:
+                refused[job.point[:2]] = str(result)
             bar.set_postfix_str(f"{job.point.strategy}, {job.point.at}", refresh=False)
             bar.update()
+    return refused
 
 
 def until(deadline, jobs):

@@ -12,8 +12,9 @@ MEASURES = ("alignment", "frechet", "precision", "recall", "clipped", "diversity
 REAL = "Real images"
 
 
-def write(folder, measured, real, count, prediction, left):
-    """measured: [(point, {measure: draws}, costs)]; real: measures of real images, or None; left: points not computed yet."""
+def write(folder, measured, real, count, prediction, left, refused):
+    """measured: [(point, {measure: draws}, costs)]; real: measures of real images, or None; left: points not computed yet;
+    refused: {(strategy, at): why there is nothing of this one}."""
     plain = [found for point, found, _ in measured if point.strategy == PLAIN]
     compared = "frechet" in plain[0]
     verdicts = [compare(found, plain) if compared and point.strategy != PLAIN else None for point, found, _ in measured]
@@ -22,6 +23,7 @@ def write(folder, measured, real, count, prediction, left):
     save(folder / "costs.csv", [["strategy", "at", "rows per image", "CPU seconds per image"]] + [
         [point.strategy, point.at, f"{costs['rows']:.6g}", f"{costs['seconds']:.4g}"] for point, _, costs in measured])
     text = markdown(measured, verdicts, real, names, count, prediction, left, roughness(plain) if compared else None)
+    text += "".join(f"\nLeft out: {strategy}, {at}. {why}\n" for (strategy, at), why in refused.items())
     (folder / "table.md").write_text(text, encoding="utf-8")
     print(text)
     if compared:
@@ -79,7 +81,8 @@ def markdown(measured, verdicts, real, names, count, prediction, left, rough):
     for strategy, told in by_strategy(measured, verdicts):
         costs = [cost(costs) for _, _, costs, _ in told]
         lines.append(line([strategy, *map(span, zip(*costs)), *map(judgement, told)]))
-    lines += ["", f"Intervals are 95 %, of single comparisons. Between its points the line of plain CFG may be off by up to "
+    lines += ["", "Intervals are 95 %, of single comparisons. What follows the prompt better than any scale of plain CFG is "
+              "compared with the scale that does so best. Between its points the line of plain CFG may be off by up to "
               f"{rough:.2g}, so do not read much into less than that."]
     return "\n".join(lines) + "\n"
 

@@ -65,7 +65,7 @@ def brought(workflow, node, wire):
         model = wire["model"]
         source = workflow[model[0]]
         if source["class_type"] == "GuidanceDemoModel":  # which cannot be loaded from a file again
-            model = add(workflow, "GuidanceDemoModel", {"prediction": "v"})
+            model = add(workflow, "GuidanceDemoModel", dict(source["inputs"]))
         shrunk = {**defaults(information("PatchModelAddDownscale")), "downscale_method": "bicubic",
                   "upscale_method": "bicubic", "model": model}
         return {"weak_model": add(workflow, "PatchModelAddDownscale", shrunk)}
