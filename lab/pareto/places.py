@@ -14,12 +14,12 @@ from .servers import Lost, Server
 
 def here(jobs):
     for job in jobs:
-        yield job, outcome(lambda: compute(job))
+        yield job, outcome(compute, job)
 
 
-def outcome(run):
+def outcome(run, *given):
     try:
-        return run()
+        return run(*given)
     except ValueError as refusal:
         return refusal
 
@@ -96,7 +96,7 @@ def serve(server, waiting, told):
     """One server's jobs, until there are none or it is lost."""
     while (job := waiting.get()) is not None:
         try:
-            told.put((job, outcome(lambda: server.draw(job))))
+            told.put((job, outcome(server.draw, job)))
         except Lost as lost:
             told.put((job, lost))
             return

@@ -67,7 +67,8 @@ def markdown(measured, verdicts, real, names, count, prediction, left, rough):
              for point, found, costs in measured if point.strategy == PLAIN or rough is None]
     title = [*names, "rows", "CPU ms"]
     lines = [f"Prediction {prediction}, {count} images a point, {in_all(measured, count)}."
-             + (f" {left} points are not computed yet." if left else ""), "", line(["plain CFG", *title]), line(["---", *["---:"] * len(title)])]
+             + (f" {left} points are not computed yet." if left else ""),
+             "", line(["plain CFG", *title]), line(["---", *["---:"] * len(title)])]
     if real is not None:
         lines.append(line([REAL.lower(), *(cell(name, real) for name in names), "", ""]))
     for at, found, costs in shown:
