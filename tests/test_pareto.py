@@ -133,9 +133,16 @@ def test_more_than_cfg_reaches_is_better_where_it_is_also_nearer_to_real_images(
     assert verdict.word == "better" and verdict.difference == pytest.approx(3 - 4)
 
 
+def test_as_much_as_cfg_reaches_is_compared_with_what_reaches_it():
+    verdict = measures.compare(at(0.9, 4.5, 0.01), PLAIN)
+    assert verdict.word == "worse" and verdict.difference == pytest.approx(0.5)
+
+
 def test_how_rough_the_line_is_shows_in_a_point_left_out():
     assert measures.roughness(PLAIN) == pytest.approx(3)
     assert measures.roughness([at(0.3, 1), at(0.5, 2), at(0.7, 3)]) == pytest.approx(0)
+    # Where the line turns back it is never read, so it may be as rough as it likes.
+    assert measures.roughness([at(0.3, 1), at(0.5, 2), at(0.7, 3), at(0.6, 9), at(0.5, 10)]) == pytest.approx(0)
 
 
 # ------------------------------------------------------------------------------------------------ grid and jobs

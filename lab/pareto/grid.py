@@ -71,10 +71,10 @@ def strengths(cls):
 
 
 def broad(points):
-    """The points in the order in which they are computed: plain CFG, then every strategy's middle strength, then the weaker
-    and stronger ones, so that a run that is cut short has compared as many strategies as it can."""
+    """The points in the order in which they are computed: plain CFG, then every strategy's middle strength, then its weaker
+    ones and its stronger ones, so that a run that is cut short has compared as many strategies as it can."""
     def turn(point):
         own = [other for other in points if other.strategy == point.strategy]
-        return 0 if point.strategy == PLAIN else 1 + (own.index(point) - len(own) // 2) % len(own)
+        return 0 if point.strategy == PLAIN else 1 + (len(own) // 2 - own.index(point)) % len(own)
 
     return sorted(points, key=turn)

@@ -110,13 +110,13 @@ class Verdict(NamedTuple):
 
 
 def compare(point, plain):
-    """The verdict on a point's measures, given those of plain CFG's points. One that follows the prompt better than any of
-    them is better if it is nearer to real images than the best of them, and cannot be compared otherwise."""
+    """The verdict on a point's measures, given those of plain CFG's points. Where one follows the prompt better than any of
+    them it is compared with the best of them: then it may be found better, but not worse."""
     alignments, frechets = (torch.stack([one[name] for one in plain]) for name in ("alignment", "frechet"))
     best = alignments.amax(0)
     values = point["frechet"] - lowest_at(point["alignment"].minimum(best), alignments, frechets)
     low, high = interval(values)
-    beyond = (point["alignment"] > best)[1:].double().mean() > 0.05
+    beyond = interval(point["alignment"] - best)[0] > 0
     if low != low or beyond and high >= 0:
         word = "more than CFG reaches" if beyond else "less than CFG has"
         return Verdict(torch.nan, torch.nan, torch.nan, word)
@@ -125,12 +125,12 @@ def compare(point, plain):
 
 
 def roughness(plain):
-    """How wrong the line between plain CFG's points may be: the largest miss, as a Frechet distance, of a point that is left
+    """How wrong the line between plain CFG's points may be: the largest miss, as a Frechet distance, at a point that is left
     out of it. Twice as far apart as the points are, so it is too large rather than too small."""
+    alignments, frechets = (torch.stack([one[name][:1] for one in plain]) for name in ("alignment", "frechet"))
     misses = [0.0]
     for i in range(1, len(plain) - 1):
-        rest = plain[:i] + plain[i + 1:]
-        alignments, frechets = (torch.stack([one[name][:1] for one in rest]) for name in ("alignment", "frechet"))
-        miss = (lowest_at(plain[i]["alignment"][:1], alignments, frechets) - plain[i]["frechet"][:1]).abs()
-        misses.append(miss.nan_to_num(0).item())
+        rest = [point for point in range(len(plain)) if point != i]
+        miss = lowest_at(alignments[i], alignments[rest], frechets[rest]) - lowest_at(alignments[i], alignments, frechets)
+        misses.append(miss.abs().nan_to_num(0).item())
     return max(misses)
