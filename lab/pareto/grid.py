@@ -38,6 +38,7 @@ KNOBS = {
 MORE = {  # settings of what is measured over cfg, in place of those of the examples
     "GuidanceCFG": {"start": 0.1, "end": 0.7},
     "GuidanceBudget": {"rows": 18},
+    "GuidanceCFGZeroStar": {},  # 12 steps are too few for one that stands still
 }
 TITLES = {"GuidanceCFG": "CFG, interval"}
 FIRST = ("GuidanceCFG", "GuidanceRescale", "GuidanceAPG", "GuidanceCFGPlusPlus", "GuidancePerpCFG", "GuidancePAG")
