@@ -225,7 +225,8 @@ def demo(host: Path, _: list[str]) -> int:
 
 
 # What an experiment takes beside what all commands have, by its name.
-LAB_PACKAGES = {"pareto": ["distributed", "matplotlib"], "pareto_overview": ["matplotlib"], "null_chance": ["matplotlib"]}
+LAB_PACKAGES = {"pareto": ["distributed", "matplotlib"],
+                **dict.fromkeys(["pareto_overview", "pareto_results", "null_chance"], ["matplotlib"])}
 
 
 def lab(host: Path, arguments: list[str]) -> int:

@@ -105,6 +105,11 @@ def pareto_overview(args):
     overview.draw({title: overview.read(path) for title, path in args.runs}, args.out)
 
 
+def pareto_results(args):
+    from pack.lab.pareto import pages
+    pages.keep(args.runs)
+
+
 def hard(args):
     from pack.lab.hard.run import run
     run(args)
@@ -239,6 +244,9 @@ def main():
     command.add_argument("runs", nargs="+", type=lambda run: run.split("=", 1), metavar="TITLE=points.csv")
     command.add_argument("--out", type=Path, default=ROOT / "output" / "pareto.png")
     command.set_defaults(run=pareto_overview)
+    command = commands.add_parser("pareto_results", help="keep what runs of pareto have found, and tell it in the help pages")
+    command.add_argument("runs", nargs="+", type=lambda run: run.split("=", 1), metavar="KIND=FOLDER")
+    command.set_defaults(run=pareto_results)
     command = commands.add_parser("hard", help="try to bring down a server with the pack")
     command.add_argument("what", choices=["fuzz", "soak", "interrupt", "restart", "clients", "memory"],
                          help="prompts, right and wrong; right ones, with a look at memory; a run that is interrupted at each "

@@ -13,7 +13,7 @@ from PIL import Image
 pytest.importorskip("comfy")
 
 from pack.lab.demo import WORKFLOW  # noqa: E402
-from pack.lab.pareto import grid, jobs, measures, overview, places, real, run, scorers, servers, show, workflow  # noqa: E402
+from pack.lab.pareto import grid, jobs, measures, overview, pages, places, real, run, scorers, servers, show, workflow  # noqa: E402
 from pack.nodes import STRATEGIES  # noqa: E402
 
 PROMPTS = ["a big red circle on blue", "a small white ring on red", "a big blue star on black"]
@@ -267,6 +267,32 @@ def test_an_overview_orders_the_strategies_of_runs_by_their_middle_strength(fini
     eps = {"no verdict": points(None, None), "good at its ends": points(-9, 2, -9), "middling": points(1), "two": points(5, 0)}
     flow = {"middling": points(2, 2.5, 9), "only there": points(-1)}
     assert overview.ordered({"eps": eps, "flow": flow}) == ["only there", "two", "middling", "good at its ends", "no verdict"]
+
+
+def test_help_pages_have_what_the_kept_runs_have_found():
+    found = pages.kept()
+    assert {*found["GuidanceAPG"]} >= {"eps"}
+    for node, runs in found.items():
+        for path, language in pages.pages(node):
+            assert pages.table(runs, language) in path.read_text(encoding="utf-8"), path
+
+
+def test_a_help_page_gets_a_new_table_in_place_of_the_old_one():
+    def run(at, **found):
+        return {"at": at, "cfg": "2", "inputs": json.dumps({"scale": 1.0, "size": 3.0}), "verdict": "worse", "from": "-0.001",
+                "to": "0.5", overview.DIFFERENCE: "0.25", **found}
+
+    rows = [run("scale 1"), run("scale 10", verdict="less than CFG has", **{overview.DIFFERENCE: ""})]
+    first = pages.table({"eps": rows[:1]}, "en")
+    table = pages.table({"eps": rows[:1], "flow": rows[1:]}, "en")
+    assert table.splitlines()[-4:] == [
+        "|  | scale 1, cfg 2 | scale 10, cfg 2 |", "| --- | --- | --- |", "| eps | **0.25** (0.00 to 0.50) |  |",
+        "| flow |  | follows the prompt less than no guidance |"]
+    assert "with `size` 3 " in table
+    page = "# Title\n\nText.\n\n**Cost.** Much.\n"
+    with_first = pages.with_table(page, first, "en")
+    assert with_first == f"# Title\n\nText.\n\n{first}\n**Cost.** Much.\n"
+    assert pages.with_table(with_first, table, "en") == pages.with_table(page, table, "en")
 
 
 def test_run_again_it_computes_nothing(finished, monkeypatch):

@@ -84,7 +84,8 @@ def markdown(measured, verdicts, real, names, count, prediction, left, rough):
         lines.append(line([strategy, *map(span, zip(*costs)), *map(judgement, told)]))
     lines += ["", "Intervals are 95 %, of single comparisons. What follows the prompt better than any scale of plain CFG is "
               "compared with the scale that does so best. Between its points the line of plain CFG may be off by up to "
-              f"{rough:.2g}, so do not read much into less than that."]
+              f"{rough:.2g}, so do not read much into less than that. "
+              "Settings are in points.csv."]
     return "\n".join(lines) + "\n"
 
 
