@@ -1,6 +1,7 @@
 """One look at what runs have found: how far each strategy is from plain CFG that follows the prompt equally well."""
 import csv
 from math import floor, inf, log10, nan
+from statistics import median
 
 import torch
 
@@ -71,11 +72,13 @@ def number(text):
 
 
 def scaled(axis, ends):
-    """An axis on which what is near 0 is seen beside what is far: its ticks double from a tenth or so of the longest."""
+    """An axis on which what is near 0 is seen beside what is far: half of the ends lie before its first tick, and from there
+    on the ticks double."""
     known = [0.0, *(end for end in ends if end == end)]
-    low, high = min(known), max(known)
-    first = 10 ** floor(log10(max(high, -low, 1e-6))) / 2
-    ticks = [sign * first * 2 ** i for sign in (-1, 1) for i in range(6)]
+    low, high, middle = min(known), max(known), max(median(map(abs, known)), 1e-6)
+    ten = 10 ** floor(log10(middle))
+    first = next(ten * step for step in (1, 2, 5, 10) if ten * step >= middle)
+    ticks = [sign * first * 2 ** i for sign in (-1, 1) for i in range(10)]
     axis.set_xscale("symlog", linthresh=first, linscale=1)
     axis.set_xticks([0, *ticks], [f"{tick:g}" for tick in (0, *ticks)])
     axis.set_xlim(1.2 * min(low, -first), 1.4 * max(high, first))
