@@ -282,7 +282,7 @@ def test_a_help_page_gets_a_new_table_in_place_of_the_old_one():
         return {"at": at, "cfg": "2", "inputs": json.dumps({"scale": 1.0, "size": 3.0}), "verdict": "worse", "from": "-0.001",
                 "to": "0.5", overview.DIFFERENCE: "0.25", **found}
 
-    rows = [run("scale 1"), run("scale 10", verdict="less than CFG has", **{overview.DIFFERENCE: ""})]
+    rows = [run("scale 1"), run("scale 10", verdict="less than CFG has", **{overview.DIFFERENCE: "nan"})]
     first = pages.table({"eps": rows[:1]}, "en")
     table = pages.table({"eps": rows[:1], "flow": rows[1:]}, "en")
     assert table.splitlines()[-4:] == [

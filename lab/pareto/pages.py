@@ -86,7 +86,7 @@ def title(row):
 
 
 def cell(row, words):
-    if not row[DIFFERENCE]:
+    if row["verdict"] in words:  # it cannot be compared
         return words[row["verdict"]]
     value, low, high = (f"{float(row[name]):.2f}".replace("-0.00", "0.00") for name in (DIFFERENCE, "from", "to"))
     sure = row["verdict"] in ("better", "worse")
