@@ -22,7 +22,7 @@ from ...guidance.measures import CFG, OTHERS, numbers, taken
 from .page import harmless, page
 from .report import short
 
-KEPT = 1 << 25  # bytes of evaluations; more are reduced to their inner products at once
+KEPT = 1 << 20  # bytes of evaluations, for a processor's cache; more are reduced to their inner products at once
 FACTS = ("step", "sigma", "rows", "calls", "ms")
 
 
