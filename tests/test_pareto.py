@@ -435,6 +435,20 @@ def test_what_a_lost_server_had_is_run_by_another(monkeypatch):
     assert sorted(job.first for job in done) == list(range(12))
 
 
+def test_what_a_node_refuses_is_told_and_the_next_job_is_run(monkeypatch):
+    def refused_at_2(job):
+        if job.first == 2:
+            raise ValueError("GuidanceNAG: not on this one.")
+        return torch.zeros(2, 3, 32, 32, dtype=torch.uint8)
+
+    monkeypatch.setattr(places, "Server", lambda _: SimpleNamespace(draw=refused_at_2))
+    given, cluster = [jobs.Job(setup(PROMPTS[:1]), point(), first) for first in range(5)], Cluster(1)
+    on_cluster = places.followed(cluster, lambda plain: refused_at_2(jobs.Job(*plain)), iter(given), cluster.as_completed)
+    for done in (places.on_servers(given, ["one"]), on_cluster):
+        results = {job.first: result for job, result in done}
+        assert len(results) == 5 and {first for first, result in results.items() if isinstance(result, ValueError)} == {2}
+
+
 def test_with_no_server_left_the_reason_is_told(monkeypatch):
     monkeypatch.setattr(places, "Server", lambda _: Flaky(1))
     given, done = [jobs.Job(setup(PROMPTS[:1]), point(), first) for first in range(5)], []
