@@ -7,6 +7,7 @@ import textwrap
 from pathlib import Path
 
 from .overview import DIFFERENCE, by_strategy, draw, read
+from .show import line
 
 RESULTS = Path(__file__).with_name("results")
 PAGES = Path(__file__).parent.parent.parent / "web" / "docs"
@@ -95,7 +96,3 @@ def cell(row, words):
 
 def short(value):
     return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def line(cells):
-    return f"| {' | '.join(cells)} |"
